@@ -83,9 +83,8 @@ absl::Status ErrnoStatus(int error, std::string_view call,
   return absl::Status(
       meaning.code,
       absl::StrCat(absl::string_view(call.data(), call.size()), "(",
-                   absl::string_view(object.data(), object.size()),
-                   "): ", std::generic_category().message(error),
-                   meaning.advice));
+                   absl::string_view(object.data(), object.size()), "): ",
+                   std::generic_category().message(error), meaning.advice));
 }
 
 }  // namespace cohort::os

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Turns an `errno` value into an `absl::Status` that names the call that failed,
-// the object it failed on and, where there is one, the mend.
+// Turns an `errno` value into an `absl::Status` that names the call that
+// failed, the object it failed on and, where there is one, the mend.
 //
 //   int fd = memfd_create("queue", MFD_CLOEXEC);
 //   if (fd < 0) return os::ErrnoStatus(errno, "memfd_create", "queue");

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Anonymous memory behind a descriptor: what processes share, and what the
+// kernel frees when the last descriptor and the last mapping are gone, however
+// their owners ended.
+//
+//   absl::StatusOr<os::Descriptor> fd = os::CreateSealedMemfd("queue", 1 <<
+//   20); absl::StatusOr<size_t> size = os::CheckSealedMemfd(*fd);   // at the
+//   far end
+//
+// The size is fixed for good: a peer can neither shrink the file under a reader
+// (who would die of SIGBUS) nor grow it.
+
+#ifndef COHORT_OS_MEMFD_H_
+#define COHORT_OS_MEMFD_H_
+
+#include <cstddef>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "cohort/os/descriptor.h"
+
+namespace cohort::os {
+
+// Returns a zero-filled memory file of `size` bytes, mode 0600, not executable
+// where the kernel can forbid it, close-on-exec, its size sealed. `name` is
+// what /proc shows, at most 200 bytes of it. The pages are taken at first
+// touch; where memory runs out then, the kernel's out-of-memory killer decides.
+// InvalidArgument: size 0. ResourceExhausted: no descriptors or memory left, or
+// `size` is beyond what a file may have (`ulimit -f`).
+absl::StatusOr<Descriptor> CreateSealedMemfd(const std::string& name,
+                                             size_t size);
+
+// Returns the size of `memfd` after a check that nobody can change it any more;
+// FailedPrecondition where it is no memory file or its size is not sealed.
+absl::StatusOr<size_t> CheckSealedMemfd(const Descriptor& memfd);
+
+}  // namespace cohort::os
+
+#endif  // COHORT_OS_MEMFD_H_
