@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `cohort::CodeRef` names a function so that another process of the same build
+// can call it: which module it is in (by build id), where in that module, and
+// of which type. Address space randomisation does not disturb it.
+//
+//   absl::StatusOr<cohort::CodeRef> ref = cohort::MakeCodeRef(&Square);
+//   // ... 24 bytes later, in a child that runs the same program:
+//   absl::StatusOr<int (*)(int)> square = cohort::ResolveCodeRef<int(int)>(*ref);
+//   (*square)(7);
+//
+// Whoever can choose a code reference can choose what runs: take them only from
+// a process that already controls this one, such as its parent. Between
+// programs, name the work in data of your own instead.
+
+#ifndef COHORT_SERIALIZE_CODE_REF_H_
+#define COHORT_SERIALIZE_CODE_REF_H_
+
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace cohort {
+
+// The bytes are a wire format between processes of one build.
+struct CodeRef {
+  uint64_t module = 0;     // Fingerprint of the module's build id.
+  uint64_t offset = 0;     // From the module's load address.
+  uint64_t signature = 0;  // Fingerprint of the function's type.
+
+  friend bool operator==(const CodeRef&, const CodeRef&) = default;
+};
+static_assert(sizeof(CodeRef) == 24, "a wire format");
+
+// The fingerprint of the running program itself: equal in two processes iff
+// they run the same build. Cheap after the first call.
+uint64_t BuildFingerprint();
+
+namespace serialize_internal {
+
+using AnyFunction = void (*)();
+
+// FNV-1a: short, and the same in every build of every compiler.
+constexpr uint64_t Fingerprint(std::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (char c : text) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  }
+  return hash;
+}
+
+template <class T>
+constexpr uint64_t TypeFingerprint() {
+  return Fingerprint(__PRETTY_FUNCTION__);
+}
+
+absl::StatusOr<CodeRef> MakeCodeRef(AnyFunction function, uint64_t signature);
+absl::StatusOr<AnyFunction> ResolveCodeRef(const CodeRef& ref,
+                                           uint64_t signature);
+
+}  // namespace serialize_internal
+
+// Names `function`. InvalidArgument for null and for an address outside the
+// code of every loaded module (one that was generated at run time). A module
+// must stay loaded as long as references to it are made or resolved.
+template <class R, class... P>
+absl::StatusOr<CodeRef> MakeCodeRef(R (*function)(P...)) {
+  return serialize_internal::MakeCodeRef(
+      reinterpret_cast<serialize_internal::AnyFunction>(function),
+      serialize_internal::TypeFingerprint<R(P...)>());
+}
+
+// Finds the function again. FailedPrecondition where no loaded module is of the
+// build that made `ref`; InvalidArgument where the offset is not in executable
+// code of that module or the function had another type than `Signature`, which
+// is a function type such as `int(int)`.
+template <class Signature>
+absl::StatusOr<Signature*> ResolveCodeRef(const CodeRef& ref) {
+  static_assert(std::is_function_v<Signature>,
+                "cohort: ResolveCodeRef takes a function type, as in "
+                "ResolveCodeRef<int(int)>(ref)");
+  absl::StatusOr<serialize_internal::AnyFunction> found =
+      serialize_internal::ResolveCodeRef(
+          ref, serialize_internal::TypeFingerprint<Signature>());
+  if (!found.ok()) return found.status();
+  return reinterpret_cast<Signature*>(*found);
+}
+
+}  // namespace cohort
+
+#endif  // COHORT_SERIALIZE_CODE_REF_H_
