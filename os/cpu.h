@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a spinning wait needs to know about processors.
+//
+//   for (int i = 0; i < 100 && os::UsableCpus() > 1 && !ready; ++i) {
+//     os::CpuRelax();
+//   }
+
+#ifndef COHORT_OS_CPU_H_
+#define COHORT_OS_CPU_H_
+
+namespace cohort::os {
+
+// Tells the processor that this is a spinning loop: it yields to its hyper-twin
+// and leaves the loop without a mis-speculation.
+inline void CpuRelax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb" ::: "memory");
+#else
+#error "Cohort is for x86-64 and aarch64"
+#endif
+}
+
+// Returns how many processors the calling thread may run on (its affinity mask
+// now); at least 1. One system call.
+[[nodiscard]] int UsableCpus();
+
+}  // namespace cohort::os
+
+#endif  // COHORT_OS_CPU_H_

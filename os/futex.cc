@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "cohort/os/futex.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+
+#include "cohort/os/check.h"
+
+namespace cohort::os {
+namespace {
+
+static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t) &&
+              std::atomic<uint32_t>::is_always_lock_free);
+
+constexpr int64_t kLongestSlice = 100'000'000;
+
+}  // namespace
+
+FutexEnd FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
+                   Deadline until) {
+  timespec at;
+  at.tv_sec = until.nanoseconds() / 1'000'000'000;
+  at.tv_nsec = until.nanoseconds() % 1'000'000'000;
+  const int saved_errno = errno;
+  // The bit-set form takes an absolute time; without FUTEX_PRIVATE_FLAG the key
+  // is the page, not the address.
+  if (syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, expected,
+              until.infinite() ? nullptr : &at, nullptr,
+              FUTEX_BITSET_MATCH_ANY) == 0) {
+    return FutexEnd::kWoken;
+  }
+  const int error = errno;
+  errno = saved_errno;
+  switch (error) {
+    case EAGAIN:
+      return FutexEnd::kChanged;
+    case ETIMEDOUT:
+      return FutexEnd::kTimedOut;
+    case EINTR:
+      return FutexEnd::kInterrupted;
+    case EFAULT:
+      Fatal("futex: the word to sleep on is not mapped");
+    default:
+      Fatal("futex: this kernel or sandbox refuses FUTEX_WAIT_BITSET");
+  }
+}
+
+int FutexWake(std::atomic<uint32_t>& word, int count) {
+  const int saved_errno = errno;
+  // The only failure for an aligned word is that its page is gone (EFAULT):
+  // whoever unmapped it left nobody to be woken through it.
+  const long woken =
+      syscall(SYS_futex, &word, FUTEX_WAKE, count, nullptr, nullptr, 0);
+  errno = saved_errno;
+  return woken < 0 ? 0 : static_cast<int>(woken);
+}
+
+Deadline Slices::Next() {
+  const Deadline next =
+      overall_.Earlier(Deadline::AtNanoseconds(NowNanoseconds() + slice_));
+  slice_ = std::min(2 * slice_, kLongestSlice);
+  return next;
+}
+
+}  // namespace cohort::os

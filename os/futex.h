@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sleeping on a 32-bit word that several processes map, and waking the sleepers.
+//
+//   os::Slices slices(deadline);
+//   while (word.load() == kEmpty && !deadline.Passed()) {
+//     os::FutexWait(word, kEmpty, slices.Next());
+//   }
+//
+// No sleep of this library is longer than a slice: a wake-up can die with the
+// process that owed it or with the one that got it, and whoever waits reads the
+// shared state again at the end of each slice. A lock is not built here:
+// sync/mutex.h has one.
+
+#ifndef COHORT_OS_FUTEX_H_
+#define COHORT_OS_FUTEX_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "cohort/os/deadline.h"
+
+namespace cohort::os {
+
+// How a sleep ended. Each may be spurious: read the word again.
+enum class FutexEnd {
+  kWoken,        // By FutexWake().
+  kChanged,      // The word did not hold the expected value: no sleep at all.
+  kTimedOut,     // The deadline is over.
+  kInterrupted,  // A signal handler ran.
+};
+
+// Sleeps while `word` holds `expected`, at most until `until`. The comparison
+// and the falling asleep are one step as seen by FutexWake(). The word may lie
+// in any mapping, also at a different address in each process.
+FutexEnd FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
+                   Deadline until);
+
+// Wakes at most `count` sleepers and returns how many it woke.
+int FutexWake(std::atomic<uint32_t>& word, int count);
+
+// Cuts one long wait into sleeps of 20 ms, growing to 100 ms.
+class Slices final {
+ public:
+  explicit Slices(Deadline overall) : overall_(overall) {}
+
+  // The end of the next sleep, never after the end of the whole wait.
+  [[nodiscard]] Deadline Next();
+
+ private:
+  Deadline overall_;
+  int64_t slice_ = 20'000'000;
+};
+
+}  // namespace cohort::os
+
+#endif  // COHORT_OS_FUTEX_H_

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "cohort/os/robust.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "cohort/os/check.h"
+#include "cohort/os/cpu.h"
+
+namespace cohort::os {
+namespace {
+
+// The kernel stops at this many entries; a longer walk means a loop.
+constexpr int kKernelLimit = 2048;
+
+// Ends a thread's binding after all its thread_local destructors, and again if
+// a later destructor took a lock. Without a key (libc has 1024) the pages of a
+// thread stay mapped when it ends.
+struct ExitKey {
+  pthread_key_t key;
+  bool valid;
+};
+
+}  // namespace
+
+RobustThread RobustThread::unbound_;
+constinit thread_local RobustThread* RobustThread::self_ = &unbound_;
+
+RobustThread& RobustThread::Bind() {
+  const int saved_errno = errno;
+  Head* head = nullptr;
+  size_t size = 0;
+  static_assert(sizeof(Head) == sizeof(robust_list_head) &&
+                offsetof(Head, pending) ==
+                    offsetof(robust_list_head, list_op_pending));
+  if (syscall(SYS_get_robust_list, 0, &head, &size) != 0 || head == nullptr) {
+    Fatal(
+        "this thread has no robust list, so a lock would outlive it: it was "
+        "made by a raw clone() or in a sandbox; use fork(), posix_spawn() or "
+        "pthread_create()");
+  }
+  if (size != sizeof(Head) || head->futex_offset != -kRobustDistance) {
+    Fatal(
+        "libc's robust list has another layout than this library was built "
+        "for (futex_offset is not -32)");
+  }
+
+  RobustThread* self = self_;
+  if (self == &unbound_) {
+    void* pages = mmap(nullptr, sizeof(RobustThread), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) Fatal("no memory for a thread's robust list");
+    if (madvise(pages, sizeof(RobustThread), MADV_WIPEONFORK) != 0) {
+      Fatal("this kernel has no MADV_WIPEONFORK (Linux 4.14)");
+    }
+    self = static_cast<RobustThread*>(pages);  // Zero bytes are its state.
+    static const ExitKey exit_key = [] {
+      ExitKey made;
+      made.valid = pthread_key_create(&made.key, &AtThreadExit) == 0;
+      return made;
+    }();
+    if (exit_key.valid) pthread_setspecific(exit_key.key, self);
+  }
+  self->head_ = head;
+  self->held_[0].link = &head->list;
+  self->may_spin_ = UsableCpus() > 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  self->tid_ = static_cast<uint32_t>(syscall(SYS_gettid));
+  self_ = self;
+  errno = saved_errno;
+  return *self;
+}
+
+void RobustThread::AtThreadExit(void* thread) {
+  auto* const self = static_cast<RobustThread*>(thread);
+  // The kernel will still walk the fences of what is held.
+  if (self->top_ != 0) return;
+  self_ = &unbound_;
+  munmap(thread, sizeof(RobustThread));
+}
+
+void RobustThread::RefreshCpus() { may_spin_ = UsableCpus() > 1; }
+
+bool RobustThread::Holds(const RobustNode& node) const {
+  for (uint32_t i = top_; i > 0; --i) {
+    if (held_[i].link == &node.next) return true;
+  }
+  return false;
+}
+
+// Bit 0 of a link marks libc's priority-inheriting mutexes.
+RobustLink* RobustThread::Strip(RobustLink* link) {
+  return reinterpret_cast<RobustLink*>(reinterpret_cast<uintptr_t>(link) &
+                                       ~uintptr_t{1});
+}
+
+// libc unlinks by its `prev`, so it has to learn of a new neighbour.
+void RobustThread::SetForeignPrev(RobustLink* entry, RobustLink* prev) {
+  entry = Strip(entry);
+  if (IsSentinel(entry)) return;
+  auto* const node = reinterpret_cast<RobustNode*>(
+      reinterpret_cast<char*>(entry) - offsetof(RobustNode, next));
+  node->prev = prev;
+}
+
+void RobustThread::PushAboveForeign(RobustLink* link, RobustLink* first) {
+  if (top_ == kMaxHeld) {
+    Fatal("one thread holds 1024 mutexes and locks another");
+  }
+  Fence* fence = free_fence_;
+  if (fence != nullptr) {
+    free_fence_ = fence->free;
+  } else {
+    fence = &fences_[fences_used_++];  // One per held node at most.
+  }
+  RobustLink* const below = &fence->node.next;
+  Store(below->next, first);
+  Store(link->next, below);
+  held_[top_ + 1] = {link, fence};
+  ++top_;
+  Store(head_->list.next, link);
+  SetForeignPrev(first, below);
+}
+
+bool RobustThread::UnlinkAnywhere(RobustLink* link) {
+  uint32_t at = top_;
+  while (at > 0 && held_[at].link != link) --at;
+  if (at == 0) return false;
+
+  // The entry above: known, or found behind the last private entry before it by
+  // a walk over libc's own.
+  const bool at_top = at == top_;
+  const bool above_is_ours = !at_top && held_[at + 1].fence == nullptr;
+  RobustLink* above = at_top          ? &head_->list
+                      : above_is_ours ? held_[at + 1].link
+                                      : &held_[at + 1].fence->node.next;
+  if (!above_is_ours) {
+    for (int hops = 0; Load(above->next) != link; ++hops) {
+      above = Strip(Load(above->next));
+      if (above == nullptr || IsSentinel(above) || hops == kKernelLimit) {
+        Fatal("the robust list of this thread is damaged");
+      }
+    }
+  }
+
+  Fence* const fence = held_[at].fence;
+  if (fence == nullptr) {
+    Store(above->next, held_[at - 1].link);
+  } else {
+    RobustLink* const below = Load(fence->node.next.next);
+    const bool below_is_foreign = below != held_[at - 1].link;
+    if (above_is_ours && below_is_foreign) {
+      Store(above->next, &fence->node.next);
+      held_[at + 1].fence = fence;
+    } else {
+      Store(above->next, below);
+      if (below_is_foreign) SetForeignPrev(below, above);
+      fence->free = free_fence_;
+      free_fence_ = fence;
+    }
+  }
+  std::memmove(&held_[at], &held_[at + 1], (top_ - at) * sizeof(Held));
+  held_[top_].fence = nullptr;
+  --top_;
+  return true;
+}
+
+}  // namespace cohort::os

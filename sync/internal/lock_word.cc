@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "cohort/sync/internal/lock_word.h"
+
+#include "cohort/os/cpu.h"
+#include "cohort/os/futex.h"
+
+namespace cohort::sync_internal {
+namespace {
+
+// About as long as a sleep and its wake-up cost: a longer section is cheaper to
+// sleep through.
+constexpr int kSpins = 100;
+
+// Takes the word if nobody holds it. `keep` are the bits that it holds then.
+bool TakeIfFree(std::atomic<uint32_t>& word, uint32_t& seen, uint32_t tid,
+                uint32_t keep) {
+  while ((seen & kHolder) == 0) {
+    if (word.compare_exchange_weak(seen, tid | (seen & kWaiters) | keep,
+                                   std::memory_order_acquire,
+                                   std::memory_order_relaxed)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+Acquired LockWordSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
+                      Deadline deadline) {
+  const uint32_t tid = thread.tid();
+  // Whoever has slept may have been given a wake-up that was the only one, so
+  // the lock that it takes, or leaves with its time over, says kWaiters: other
+  // sleepers must not depend on its luck.
+  uint32_t keep = 0;
+  os::Slices slices(deadline);
+  for (;;) {
+    uint32_t seen = word.load(std::memory_order_relaxed);
+    for (int spins = thread.may_spin() ? kSpins : 0;; --spins) {
+      if (TakeIfFree(word, seen, tid, keep)) {
+        return (seen & kOwnerDied) != 0 ? Acquired::kOwnerDied
+                                        : Acquired::kClean;
+      }
+      if (spins <= 0) break;
+      os::CpuRelax();
+      seen = word.load(std::memory_order_relaxed);
+    }
+    const bool over = deadline.Passed();
+    if (over && keep == 0) return Acquired::kTimedOut;
+    if ((seen & kWaiters) == 0 &&
+        !word.compare_exchange_strong(seen, seen | kWaiters,
+                                      std::memory_order_relaxed)) {
+      continue;
+    }
+    if (over) return Acquired::kTimedOut;
+    thread.RefreshCpus();
+    keep = kWaiters;
+    os::FutexWait(word, seen | kWaiters, slices.Next());
+  }
+}
+
+void UnlockWordSlow(std::atomic<uint32_t>& word) {
+  // kWaiters stays: the one that is woken may be killed before it acts, while a
+  // third takes the lock; that third one's unlock has to wake the next.
+  word.fetch_and(kWaiters, std::memory_order_release);
+  if (os::FutexWake(word, 1) > 0) return;
+  uint32_t idle = kWaiters;
+  if (word.compare_exchange_strong(idle, 0, std::memory_order_relaxed)) {
+    // Others may have taken and freed the lock since that wake-up, and left a
+    // sleeper to the bit just removed.
+    os::FutexWake(word, 1);
+  }
+}
+
+}  // namespace cohort::sync_internal

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `cohort::Mutex` is a mutual-exclusion lock for memory that several processes
+// map. The caller chooses the memory; the mutex allocates nothing there, puts no
+// name into any system-wide namespace and leaves nothing behind after a crash.
+// When its holder dies it becomes free and *poisoned*: the next holder is told
+// that the data behind it may be half-written.
+//
+//   struct Account { cohort::Mutex mu; int64_t cents ABSL_GUARDED_BY(mu) = 0; };
+//
+//   cohort::MutexLock lock(account->mu);  // `account` points into shared memory
+//   if (account->mu.poisoned()) {         // an earlier holder died in the middle
+//     account->cents = RecountFromJournal();
+//     account->mu.clear_poison();
+//   }
+//   account->cents += 100;
+//
+// Not recursive, not fair, and without a reader mode. Threads of a single
+// process should prefer `absl::Mutex`: it is smaller and faster, and sleeps on a
+// private futex, so it can never be shared.
+
+#ifndef COHORT_SYNC_MUTEX_H_
+#define COHORT_SYNC_MUTEX_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "cohort/os/deadline.h"
+#include "cohort/os/robust.h"
+
+namespace cohort {
+
+// Mutex
+//
+// |      | lock()               | unlock()                | holder dies    |
+// |------+----------------------+-------------------------+----------------|
+// | Free | Held                 | fatal                   | --             |
+// | Held | blocks; by the       | Free; by any other than | Free, poisoned |
+// |      | holder itself: fatal | the holder: fatal       |                |
+//
+// "Fatal" is one line on stderr, then abort(): a bug that no result can mend.
+//
+// Contract
+//   Placement:      any MAP_SHARED mapping, at a different address in each
+//                   process. 40 bytes, aligned to 8; its bytes are an ABI
+//                   between builds. Never move, copy or, if held, unmap it.
+//   Thread-safety:  every member, from any thread, at any time. A thread holds
+//                   at most 1024.
+//   Process-safety: likewise, among all processes of one PID namespace that
+//                   map the same bytes.
+//   Fork-safety:    a child of fork() does not hold what its parent holds.
+//   Crash-safety:   the kernel frees it when the holding thread ends and when
+//                   its process dies, by SIGKILL too, or calls execve().
+//   Signal-safety:  none; keep it out of handlers. Waits resume after one ran.
+//   Errors:         none is returned. "Not now" is false; misuse is fatal.
+//   Ordering:       what a holder wrote before it unlocked, or died, is visible
+//                   to the next holder.
+//   Cost:           lock() + unlock() with no rival make no system call, but
+//                   for a thread's first lock. A waiter looks up every 100 ms.
+//   Reference:      get_robust_list(2), the kernel's robust-futex ABI; poison
+//                   that lasts until cleared follows Rust's std::sync::Mutex;
+//                   docs/design/mutex.md says what else was tried.
+class ABSL_LOCKABLE Mutex final {
+ public:
+  // Starts free and clean. All-zero bytes are such a mutex: a fresh page needs
+  // no construction, and nothing needs destruction.
+  constexpr Mutex() = default;
+
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
+
+  // Blocks until the calling thread holds it.
+  void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION();
+
+  // Takes it if that needs no wait. Returns true iff the caller now holds it;
+  // to the holder itself that is false.
+  [[nodiscard]] bool try_lock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
+
+  // Blocks until the calling thread holds it or `deadline` (absolute, in ns of
+  // CLOCK_MONOTONIC) is over; at least one attempt. Returns true iff held.
+  [[nodiscard]] bool try_lock_until(Deadline deadline)
+      ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
+
+  // Likewise for so long: a std::chrono::duration or an absl::Duration. A time
+  // of zero or less makes one attempt.
+  template <typename Duration>
+  [[nodiscard]] bool try_lock_for(const Duration& wait)
+      ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) {
+    return try_lock_until(Deadline::After(wait));
+  }
+
+  // Frees it and wakes one waiter, if any. Requires that the caller holds it.
+  void unlock() ABSL_UNLOCK_FUNCTION();
+
+  // Returns true iff a holder has died since construction or clear_poison(). It
+  // stays true for later holders too, so a repair that is itself killed halfway
+  // is noticed and begun anew.
+  [[nodiscard]] bool poisoned() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) {
+    return poisoned_ != 0;
+  }
+
+  // Declares the data behind the mutex whole again.
+  void clear_poison() ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) { poisoned_ = 0; }
+
+ private:
+  bool LockSlow(os::RobustThread& thread, Deadline deadline);
+
+  std::atomic<uint32_t> word_ = 0;  // Bits: sync/internal/lock_word.h.
+  uint32_t poisoned_ = 0;           // Guarded by `word_`.
+  uint64_t reserved_[2] = {};       // Zero.
+  os::RobustNode node_;             // Where the kernel's ABI wants it.
+};
+static_assert(sizeof(Mutex) == 40 && alignof(Mutex) == 8, "shared ABI");
+
+// Holds a `Mutex` for the length of a scope.
+class ABSL_SCOPED_LOCKABLE [[nodiscard]] MutexLock final {
+ public:
+  explicit MutexLock(Mutex& mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(mu) {
+    mu_.lock();
+  }
+
+  // Likewise; where a holder has died, calls `repair()` under the lock and then
+  // clears the poison. If the repairer dies too, the next one repairs.
+  template <typename Repair>
+  MutexLock(Mutex& mu, Repair&& repair) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu);
+
+  ~MutexLock() ABSL_UNLOCK_FUNCTION() {
+    if (held_) mu_.unlock();
+  }
+
+  MutexLock(const MutexLock&) = delete;
+  MutexLock& operator=(const MutexLock&) = delete;
+
+  // Let go in the middle of the scope, and take again: for waits.
+  void unlock() ABSL_UNLOCK_FUNCTION();
+  void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION();
+
+ private:
+  Mutex& mu_;
+  bool held_ = true;
+};
+
+}  // namespace cohort
+
+#endif  // COHORT_SYNC_MUTEX_H_
