@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `cohort::Deadline` is a point on the monotonic clock until which a call may
-// wait. Durations stop at the user's edge: what waits in several steps makes one
-// deadline at its entry, so the steps together take no longer than the whole.
+// wait. Durations stop at the user's edge: what waits in several steps makes
+// one deadline at its entry, so the steps together take no longer than the
+// whole.
 //
 //   Deadline deadline = Deadline::After(absl::Milliseconds(5));
 //   if (mu.try_lock_until(deadline)) ...
@@ -68,8 +69,8 @@ class Deadline final {
   // Likewise for a duration that ToChronoNanoseconds() converts, which must
   // saturate: absl::Duration does.
   template <typename Duration>
-  [[nodiscard]] static auto After(const Duration& wait)
-      -> decltype(ToChronoNanoseconds(wait), Deadline()) {
+  requires requires(const Duration& wait) { ToChronoNanoseconds(wait); }
+  [[nodiscard]] static Deadline After(const Duration& wait) {
     return After(std::chrono::nanoseconds(ToChronoNanoseconds(wait)));
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sleeping on a 32-bit word that several processes map, and waking the sleepers.
+// Sleeping on a 32-bit word that several processes map, and waking the
+// sleepers.
 //
 //   os::Slices slices(deadline);
 //   while (word.load() == kEmpty && !deadline.Passed()) {

@@ -7,7 +7,8 @@
 //   os::RobustThread& thread = os::RobustThread::Self();
 //   thread.Pend(word);                       // Before the word becomes ours...
 //   word.compare_exchange_strong(free, thread.tid());
-//   thread.Push(node);                       // ...and then for as long as held,
+//   thread.Push(node);                       // ...and then for as long as
+//   held,
 //   ...
 //   thread.Pend(word);
 //   thread.Unlink(node);                     // or, where nothing but our own
@@ -69,8 +70,8 @@ class RobustThread final {
   [[nodiscard]] uint32_t tid() const { return tid_; }
 
   // Covers `word` until the next Pend() or Unpend(): if the thread ends and the
-  // word holds its id, the kernel replaces the id by the owner-died mark; if the
-  // word holds no id, it wakes one sleeper. Only one word at a time.
+  // word holds its id, the kernel replaces the id by the owner-died mark; if
+  // the word holds no id, it wakes one sleeper. Only one word at a time.
   void Pend(const std::atomic<uint32_t>& word) {
     SetPending(reinterpret_cast<RobustLink*>(
         reinterpret_cast<uintptr_t>(&word) + kRobustDistance));

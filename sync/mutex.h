@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `cohort::Mutex` is a mutual-exclusion lock for memory that several processes
-// map. The caller chooses the memory; the mutex allocates nothing there, puts no
-// name into any system-wide namespace and leaves nothing behind after a crash.
-// When its holder dies it becomes free and *poisoned*: the next holder is told
-// that the data behind it may be half-written.
+// map. The caller chooses the memory; the mutex allocates nothing there, puts
+// no name into any system-wide namespace and leaves nothing behind after a
+// crash. When its holder dies it becomes free and *poisoned*: the next holder
+// is told that the data behind it may be half-written.
 //
-//   struct Account { cohort::Mutex mu; int64_t cents ABSL_GUARDED_BY(mu) = 0; };
+//   struct Account { cohort::Mutex mu; int64_t cents ABSL_GUARDED_BY(mu) = 0;
+//   };
 //
-//   cohort::MutexLock lock(account->mu);  // `account` points into shared memory
-//   if (account->mu.poisoned()) {         // an earlier holder died in the middle
+//   cohort::MutexLock lock(account->mu);  // `account` points into shared
+//   memory if (account->mu.poisoned()) {         // an earlier holder died in
+//   the middle
 //     account->cents = RecountFromJournal();
 //     account->mu.clear_poison();
 //   }
 //   account->cents += 100;
 //
 // Not recursive, not fair, and without a reader mode. Threads of a single
-// process should prefer `absl::Mutex`: it is smaller and faster, and sleeps on a
-// private futex, so it can never be shared.
+// process should prefer `absl::Mutex`: it is smaller and faster, and sleeps on
+// a private futex, so it can never be shared.
 
 #ifndef COHORT_SYNC_MUTEX_H_
 #define COHORT_SYNC_MUTEX_H_

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The 32-bit word that every crash-safe lock of this library is made of, and the
-// slow halves of taking and freeing it. The fast halves are one compare-exchange
-// each and stand in the lock types.
+// The 32-bit word that every crash-safe lock of this library is made of, and
+// the slow halves of taking and freeing it. The fast halves are one
+// compare-exchange each and stand in the lock types.
 //
 //   bits 0-29  thread id of the holder, 0 when free; set by the holder, removed
 //              by the holder or, at its death, by the kernel. Never stale.

@@ -85,8 +85,8 @@ class ShortLock final {
   }
 
   // Likewise, but leaves the pending slot at this lock: if the thread dies
-  // before its next Unpend(), the kernel wakes one waiter of this word. Unlock()
-  // is this and then Unpend().
+  // before its next Unpend(), the kernel wakes one waiter of this word.
+  // Unlock() is this and then Unpend().
   void UnlockStayPending(os::RobustThread& thread) {
     uint32_t held = thread.tid();
     if (!word_.compare_exchange_strong(held, 0, std::memory_order_release,

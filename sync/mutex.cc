@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "cohort/sync/mutex.h"
+
+#include <cstddef>
+
+#include "cohort/os/check.h"
+#include "cohort/sync/internal/lock_word.h"
+
+namespace cohort {
+
+using sync_internal::Acquired;
+using sync_internal::kHolder;
+
+void Mutex::lock() {
+  static_assert(offsetof(Mutex, node_) + offsetof(os::RobustNode, next) -
+                    offsetof(Mutex, word_) ==
+                os::kRobustDistance);
+  os::RobustThread& thread = os::RobustThread::Self();
+  thread.Pend(word_);
+  uint32_t free = 0;
+  if (!word_.compare_exchange_strong(free, thread.tid(),
+                                     std::memory_order_acquire,
+                                     std::memory_order_relaxed)) [[unlikely]] {
+    LockSlow(thread, Deadline::Infinite());
+    return;
+  }
+  thread.Push(node_);
+}
+
+bool Mutex::try_lock() {
+  const uint32_t seen = word_.load(std::memory_order_relaxed);
+  if ((seen & kHolder) != 0) return false;
+  os::RobustThread& thread = os::RobustThread::Self();
+  thread.Pend(word_);
+  return LockSlow(thread, Deadline::Now());
+}
+
+bool Mutex::try_lock_until(Deadline deadline) {
+  os::RobustThread& thread = os::RobustThread::Self();
+  thread.Pend(word_);
+  return LockSlow(thread, deadline);
+}
+
+bool Mutex::LockSlow(os::RobustThread& thread, Deadline deadline) {
+  if (sync_internal::HolderOf(word_) == thread.tid()) {
+    os::Fatal(
+        thread.Holds(node_)
+            ? "Mutex: locked again by its holder"
+            : "Mutex: its holder has the id of this thread but is another "
+              "one; processes of two PID namespaces share it");
+  }
+  switch (sync_internal::LockWordSlow(word_, thread, deadline)) {
+    case Acquired::kTimedOut:
+      thread.Unpend();
+      return false;
+    case Acquired::kOwnerDied:
+      // The owner-died mark is gone from the word by now. A death between that
+      // and this store brings it back: the word holds our id.
+      poisoned_ = 1;
+      break;
+    case Acquired::kClean:
+      break;
+  }
+  thread.Push(node_);
+  return true;
+}
+
+void Mutex::unlock() {
+  os::RobustThread& thread = os::RobustThread::Self();
+  uint32_t held = thread.tid();
+  if (sync_internal::HolderOf(word_) != held) [[unlikely]] {
+    os::Fatal("Mutex: unlocked by another than its holder");
+  }
+  thread.Pend(word_);
+  if (!thread.Unlink(node_)) [[unlikely]] {
+    os::Fatal("Mutex: unlocked by another than its holder");
+  }
+  if (!word_.compare_exchange_strong(held, 0, std::memory_order_release,
+                                     std::memory_order_relaxed)) [[unlikely]] {
+    sync_internal::UnlockWordSlow(word_);
+  }
+  thread.Unpend();
+}
+
+}  // namespace cohort
