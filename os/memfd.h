@@ -4,9 +4,8 @@
 // kernel frees when the last descriptor and the last mapping are gone, however
 // their owners ended.
 //
-//   absl::StatusOr<os::Descriptor> fd = os::CreateSealedMemfd("queue", 1 <<
-//   20); absl::StatusOr<size_t> size = os::CheckSealedMemfd(*fd);   // at the
-//   far end
+//   absl::StatusOr<os::Descriptor> fd = os::CreateSealedMemfd("queue", 65536);
+//   absl::StatusOr<size_t> size = os::CheckSealedMemfd(*fd);  // the far end
 //
 // The size is fixed for good: a peer can neither shrink the file under a reader
 // (who would die of SIGBUS) nor grow it.

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "cohort/os/socket.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "cohort/os/deadline.h"
+#include "cohort/os/memfd.h"
+#include "cohort/testing/status_matchers.h"
+#include "gtest/gtest.h"
+
+namespace cohort::os {
+namespace {
+
+using ::cohort_testing::IsOk;
+using ::cohort_testing::IsOkAndHolds;
+using ::cohort_testing::StatusIs;
+
+constexpr Deadline kAtOnce = Deadline::AtNanoseconds(0);
+
+class SocketTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto ends = SocketPair();
+    ASSERT_THAT(ends, IsOk());
+    here_ = std::move(ends->first);
+    there_ = std::move(ends->second);
+  }
+  Descriptor here_;
+  Descriptor there_;
+};
+
+TEST_F(SocketTest, KeepsTheBordersOfMessages) {
+  ASSERT_THAT(SendMessage(here_, "one", {}, kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(here_, "three", {}, kAtOnce), IsOk());
+  EXPECT_EQ(ReceiveMessage(there_, 64, 0, kAtOnce)->bytes, "one");
+  EXPECT_EQ(ReceiveMessage(there_, 64, 0, kAtOnce)->bytes, "three");
+  EXPECT_THAT(ReceiveMessage(there_, 64, 0, kAtOnce),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+}
+
+TEST_F(SocketTest, CarriesDescriptorsCloseOnExec) {
+  absl::StatusOr<Descriptor> memfd = CreateSealedMemfd("socket_test", 77);
+  ASSERT_THAT(memfd, IsOk());
+  const std::vector<int> list(kMostDescriptorsPerMessage, memfd->get());
+  ASSERT_THAT(SendMessage(here_, "x", list, kAtOnce), IsOk());
+  absl::StatusOr<Message> message =
+      ReceiveMessage(there_, 8, kMostDescriptorsPerMessage, kAtOnce);
+  ASSERT_THAT(message, IsOk());
+  ASSERT_EQ(message->descriptors.size(), kMostDescriptorsPerMessage);
+  for (const Descriptor& copy : message->descriptors) {
+    EXPECT_THAT(CheckSealedMemfd(copy), IsOkAndHolds(77));
+    EXPECT_EQ(fcntl(copy.get(), F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+  }
+}
+
+TEST_F(SocketTest, TooManyForOneMessageIsRefusedBeforeItIsSent) {
+  const std::vector<int> list(kMostDescriptorsPerMessage + 1, 0);
+  EXPECT_THAT(SendMessage(here_, "x", list, kAtOnce),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(SendMessage(here_, "", {}, kAtOnce),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(SocketTest, UnexpectedDescriptorsAreClosed) {
+  absl::StatusOr<Descriptor> memfd = CreateSealedMemfd("socket_test", 1);
+  ASSERT_THAT(memfd, IsOk());
+  // The lowest free number before, and after the refusal.
+  const int free_before = Descriptor(dup(0)).get();
+  ASSERT_THAT(SendMessage(here_, "x", {memfd->get()}, kAtOnce), IsOk());
+  EXPECT_THAT(ReceiveMessage(there_, 8, 0, kAtOnce),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(Descriptor(dup(0)).get(), free_before);
+}
+
+TEST_F(SocketTest, AMessageLongerThanExpectedIsNotCutInSilence) {
+  ASSERT_THAT(SendMessage(here_, "eleven bytes", {}, kAtOnce), IsOk());
+  EXPECT_THAT(ReceiveMessage(there_, 4, 0, kAtOnce),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(SocketTest, NoNumberLeftForADescriptorIsSaid) {
+  ASSERT_THAT(SendMessage(here_, "x", {0}, kAtOnce), IsOk());
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none = {3, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::StatusOr<Message> message = ReceiveMessage(there_, 8, 1, kAtOnce);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_THAT(message, StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(SocketTest, ReadsWhatIsLeftBeforeTheEnd) {
+  ASSERT_THAT(SendMessage(here_, "last", {}, kAtOnce), IsOk());
+  here_.Reset();
+  EXPECT_EQ(ReceiveMessage(there_, 64, 0, kAtOnce)->bytes, "last");
+  EXPECT_THAT(ReceiveMessage(there_, 64, 0, Deadline::Infinite()),
+              StatusIs(absl::StatusCode::kOutOfRange));
+  EXPECT_THAT(SendMessage(there_, "x", {}, Deadline::Infinite()),
+              StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST_F(SocketTest, AFullBufferIsNotNowAndAHugeMessageNever) {
+  const std::string block(16 * 1024, 'b');
+  absl::Status sent;
+  for (int i = 0; i < 1'000 && sent.ok(); ++i) {
+    sent = SendMessage(here_, block, {}, kAtOnce);
+  }
+  EXPECT_THAT(sent, StatusIs(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_THAT(SendMessage(there_, std::string(64 << 20, 'b'), {}, kAtOnce),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+}  // namespace
+}  // namespace cohort::os
