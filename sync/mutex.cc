@@ -12,22 +12,6 @@ namespace cohort {
 using sync_internal::Acquired;
 using sync_internal::kHolder;
 
-void Mutex::lock() {
-  static_assert(offsetof(Mutex, node_) + offsetof(os::RobustNode, next) -
-                    offsetof(Mutex, word_) ==
-                os::kRobustDistance);
-  os::RobustThread& thread = os::RobustThread::Self();
-  thread.Pend(word_);
-  uint32_t free = 0;
-  if (!word_.compare_exchange_strong(free, thread.tid(),
-                                     std::memory_order_acquire,
-                                     std::memory_order_relaxed)) [[unlikely]] {
-    LockSlow(thread, Deadline::Infinite());
-    return;
-  }
-  thread.Push(node_);
-}
-
 bool Mutex::try_lock() {
   const uint32_t seen = word_.load(std::memory_order_relaxed);
   if ((seen & kHolder) != 0) return false;
@@ -43,6 +27,9 @@ bool Mutex::try_lock_until(Deadline deadline) {
 }
 
 bool Mutex::LockSlow(os::RobustThread& thread, Deadline deadline) {
+  static_assert(offsetof(Mutex, node_) + offsetof(os::RobustNode, next) -
+                    offsetof(Mutex, word_) ==
+                os::kRobustDistance);
   if (sync_internal::HolderOf(word_) == thread.tid()) {
     os::Fatal(
         thread.Holds(node_)
@@ -66,21 +53,17 @@ bool Mutex::LockSlow(os::RobustThread& thread, Deadline deadline) {
   return true;
 }
 
-void Mutex::unlock() {
-  os::RobustThread& thread = os::RobustThread::Self();
-  uint32_t held = thread.tid();
-  if (sync_internal::HolderOf(word_) != held) [[unlikely]] {
-    os::Fatal("Mutex: unlocked by another than its holder");
+void Mutex::UnlockSlow() {
+  if (sync_internal::HolderOf(word_) != os::RobustThread::Self().tid()) {
+    os::Fatal(
+        "Mutex: its word was overwritten while this thread held it; it was "
+        "constructed again, or the memory is used for something else");
   }
-  thread.Pend(word_);
-  if (!thread.Unlink(node_)) [[unlikely]] {
-    os::Fatal("Mutex: unlocked by another than its holder");
-  }
-  if (!word_.compare_exchange_strong(held, 0, std::memory_order_release,
-                                     std::memory_order_relaxed)) [[unlikely]] {
-    sync_internal::UnlockWordSlow(word_);
-  }
-  thread.Unpend();
+  sync_internal::UnlockWordSlow(word_);
+}
+
+void Mutex::NotTheHolder() {
+  os::Fatal("Mutex: unlocked by another than its holder");
 }
 
 }  // namespace cohort

@@ -108,7 +108,10 @@ class ABSL_LOCKABLE Mutex final {
   void clear_poison() ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) { poisoned_ = 0; }
 
  private:
+  // Both expect the word to be pending.
   bool LockSlow(os::RobustThread& thread, Deadline deadline);
+  void UnlockSlow();
+  [[noreturn]] static void NotTheHolder();
 
   std::atomic<uint32_t> word_ = 0;  // Bits: sync/internal/lock_word.h.
   uint32_t poisoned_ = 0;           // Guarded by `word_`.
@@ -116,6 +119,36 @@ class ABSL_LOCKABLE Mutex final {
   os::RobustNode node_;             // Where the kernel's ABI wants it.
 };
 static_assert(sizeof(Mutex) == 40 && alignof(Mutex) == 8, "shared ABI");
+
+// The paths without a rival stand here to be inlined: they cost little more
+// than their two read-modify-writes.
+
+inline void Mutex::lock() {
+  os::RobustThread& thread = os::RobustThread::Self();
+  thread.Pend(word_);
+  uint32_t free = 0;
+  if (!word_.compare_exchange_strong(free, thread.tid(),
+                                     std::memory_order_acquire,
+                                     std::memory_order_relaxed)) [[unlikely]] {
+    LockSlow(thread, Deadline::Infinite());
+    return;
+  }
+  thread.Push(node_);  // Stays pending too: one store less.
+}
+
+inline void Mutex::unlock() {
+  os::RobustThread& thread = os::RobustThread::Self();
+  thread.Pend(word_);
+  if (!thread.Unlink(node_)) [[unlikely]] {
+    NotTheHolder();
+  }
+  uint32_t held = thread.tid();
+  if (!word_.compare_exchange_strong(held, 0, std::memory_order_release,
+                                     std::memory_order_relaxed)) [[unlikely]] {
+    UnlockSlow();
+  }
+  thread.Unpend();
+}
 
 // Holds a `Mutex` for the length of a scope.
 class ABSL_SCOPED_LOCKABLE [[nodiscard]] MutexLock final {

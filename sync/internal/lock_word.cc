@@ -37,7 +37,8 @@ Acquired LockWordSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
   os::Slices slices(deadline);
   for (;;) {
     uint32_t seen = word.load(std::memory_order_relaxed);
-    for (int spins = thread.may_spin() ? kSpins : 0;; --spins) {
+    const bool spin = thread.may_spin() && deadline > Deadline::Now();
+    for (int spins = spin ? kSpins : 0;; --spins) {
       if (TakeIfFree(word, seen, tid, keep)) {
         return (seen & kOwnerDied) != 0 ? Acquired::kOwnerDied
                                         : Acquired::kClean;
