@@ -13,6 +13,7 @@
 #include <climits>
 #include <string>
 
+#include "absl/container/inlined_vector.h"
 #include "cohort/os/check.h"
 #include "cohort/os/status.h"
 
@@ -60,6 +61,26 @@ absl::StatusOr<bool> PollReadable(const Descriptor& descriptor,
 absl::StatusOr<bool> PollWritable(const Descriptor& descriptor,
                                   Deadline until) {
   return PollOne(descriptor, POLLOUT, until);
+}
+
+absl::StatusOr<std::optional<size_t>> PollAnyReadable(
+    absl::Span<const int> descriptors, Deadline until) {
+  absl::InlinedVector<pollfd, 4> entries;
+  for (int descriptor : descriptors) entries.push_back({descriptor, POLLIN, 0});
+  for (;;) {
+    const int count =
+        poll(entries.data(), entries.size(), MillisecondsUntil(until));
+    if (count < 0 && errno != EINTR) {
+      return ErrnoStatus(errno, "poll", "several descriptors");
+    }
+    for (size_t i = 0; count > 0 && i < entries.size(); ++i) {
+      if ((entries[i].revents & POLLNVAL) != 0) {
+        return ErrnoStatus(EBADF, "poll", std::to_string(entries[i].fd));
+      }
+      if (entries[i].revents != 0) return i;
+    }
+    if (until.Passed()) return std::nullopt;
+  }
 }
 
 absl::StatusOr<Poller> Poller::Create() {

@@ -11,11 +11,14 @@
 #ifndef COHORT_OS_POLL_H_
 #define COHORT_OS_POLL_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "cohort/os/deadline.h"
 #include "cohort/os/descriptor.h"
 
@@ -27,6 +30,11 @@ absl::StatusOr<bool> PollReadable(const Descriptor& descriptor, Deadline until);
 // Waits until `descriptor` can be written to or is broken; false: not by
 // `until`.
 absl::StatusOr<bool> PollWritable(const Descriptor& descriptor, Deadline until);
+
+// Waits until one of `descriptors` is readable or hung up and returns the index
+// of the first that is; nothing: none by `until`.
+absl::StatusOr<std::optional<size_t>> PollAnyReadable(
+    absl::Span<const int> descriptors, Deadline until);
 
 // Add, Remove and Kick may be called while another thread waits.
 class Poller final {

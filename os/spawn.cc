@@ -13,6 +13,8 @@
 #include <iostream>
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "cohort/os/pidfd.h"
 #include "cohort/os/status.h"
 
@@ -93,6 +95,15 @@ absl::StatusOr<Child> Spawn(const SpawnRequest& request) {
     return ErrnoStatus(error, "posix_spawn", request.program);
   }
   return Watched(pid);
+}
+
+absl::StatusOr<Descriptor> AdoptListed(int index) {
+  const int number = kFirstListedDescriptor + index;
+  if (fcntl(number, F_SETFD, FD_CLOEXEC) != 0) {
+    return absl::NotFoundError(
+        absl::StrCat("descriptor ", number, " was not handed to this process"));
+  }
+  return Descriptor(number);
 }
 
 absl::StatusOr<Child> Fork() {

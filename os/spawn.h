@@ -46,6 +46,10 @@ struct Child {
 // cannot be run is an error here. May be called with other threads running.
 absl::StatusOr<Child> Spawn(const SpawnRequest& request);
 
+// In a spawned process: takes over the listed descriptor of this index, which
+// is close-on-exec from here on. NotFound: none was listed.
+absl::StatusOr<Descriptor> AdoptListed(int index);
+
 // Copies the calling process; `pid` is 0 in the copy. Only the calling thread
 // lives on there: with other threads, the copy must call nothing that takes a
 // lock. What stdio has buffered is written out first, or both would write it.
