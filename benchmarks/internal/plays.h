@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The workloads of the rows, once each: ours, the limits and the peers play the
+// very same one.
+//
+//   row.ours = [] {
+//     SharedObject<cohort::Mutex> mu;
+//     return NanosecondsEach(3'000'000, [&] { cohort::MutexLock lock(*mu); });
+//   };
+
+#ifndef COHORT_BENCHMARKS_INTERNAL_PLAYS_H_
+#define COHORT_BENCHMARKS_INTERNAL_PLAYS_H_
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cohort/benchmarks/internal/stage.h"
+#include "cohort/os/cpu.h"
+
+namespace cohort_benchmarks {
+
+// What the queue rows carry.
+struct Message {
+  uint64_t sequence = 0;
+  char rest[56] = {};
+};
+static_assert(sizeof(Message) == 64);
+
+// Nanoseconds per call of `act`, on one processor.
+template <typename Act>
+double NanosecondsEach(int64_t times, Act act) {
+  PinTo(kFirstCpu);
+  for (int64_t i = 0; i < times / 100; ++i) act();
+  const int64_t begin = Now();
+  for (int64_t i = 0; i < times; ++i) act();
+  return static_cast<double>(Now() - begin) / static_cast<double>(times);
+}
+
+// Calls of `increment` per second, of two processes together, on two
+// processors. `increment(counter)` adds one to a counter that must come out
+// right.
+template <typename Increment>
+absl::StatusOr<double> RivalsPerSecond(Increment increment) {
+  if (absl::Status s = NeedTwoCpus(); !s.ok()) return s;
+  struct Ring {
+    alignas(128) uint64_t counter = 0;
+    alignas(128) std::atomic<int> present = 0;
+    alignas(128) std::atomic<bool> stop = false;
+    alignas(128) std::atomic<uint64_t> done = 0;
+  };
+  SharedObject<Ring> ring;
+  constexpr int64_t kLength = 150'000'000;
+  const auto take_part = [&](int cpu) {
+    PinTo(cpu);
+    ring->present.fetch_add(1);
+    while (ring->present.load() < 2) cohort::os::CpuRelax();
+    const int64_t begin = Now();
+    uint64_t done = 0;
+    while (!ring->stop.load(std::memory_order_relaxed)) {
+      increment(ring->counter);
+      if (++done % 1024 == 0 && Now() - begin > kLength) ring->stop = true;
+    }
+    ring->done.fetch_add(done);
+    return Now() - begin;
+  };
+  Companion rival([&] { take_part(kSecondCpu); });
+  const int64_t took = take_part(kFirstCpu);
+  if (absl::Status s = rival.Join(); !s.ok()) return s;
+  if (ring->counter != ring->done) {
+    return absl::DataLossError("increments were lost: it does not exclude");
+  }
+  return static_cast<double>(ring->done) * 1e9 / static_cast<double>(took);
+}
+
+// Messages per second from one process to another. `put(message)` and
+// `get(message)` block until done and return true, or false for a failure.
+template <typename Put, typename Get>
+absl::StatusOr<double> StreamPerSecond(uint64_t messages, Put put, Get get) {
+  if (absl::Status s = NeedTwoCpus(); !s.ok()) return s;
+  Companion producer([&] {
+    PinTo(kSecondCpu);
+    Message message;
+    for (uint64_t i = 0; i < messages; ++i) {
+      message.sequence = i;
+      if (!put(message)) abort();
+    }
+  });
+  PinTo(kFirstCpu);
+  Message message;
+  int64_t begin = 0;
+  for (uint64_t i = 0; i < messages; ++i) {
+    if (!get(message)) return absl::InternalError("get failed");
+    Keep(message);
+    if (message.sequence != i) {
+      return absl::DataLossError("a message is lost, doubled or out of order");
+    }
+    if (i == 0) begin = Now();
+  }
+  const int64_t took = Now() - begin;
+  if (absl::Status s = producer.Join(); !s.ok()) return s;
+  return static_cast<double>(messages - 1) * 1e9 / static_cast<double>(took);
+}
+
+// Nanoseconds one way: half a round trip. `ask(i)` sends the i-th question and
+// awaits its answer, `answer(i)` the reverse, in another process; both return
+// false for a failure.
+template <typename Ask, typename Answer>
+absl::StatusOr<double> OneWayNanoseconds(int64_t times, Ask ask,
+                                         Answer answer) {
+  if (absl::Status s = NeedTwoCpus(); !s.ok()) return s;
+  const int64_t warm = times / 20;
+  Companion echo([&] {
+    PinTo(kSecondCpu);
+    for (int64_t i = 0; i < warm + times; ++i) {
+      if (!answer(i)) abort();
+    }
+  });
+  PinTo(kFirstCpu);
+  int64_t begin = 0;
+  for (int64_t i = 0; i < warm + times; ++i) {
+    if (i == warm) begin = Now();
+    if (!ask(i)) return absl::InternalError("the round trip failed");
+  }
+  const int64_t took = Now() - begin;
+  if (absl::Status s = echo.Join(); !s.ok()) return s;
+  return static_cast<double>(took) / static_cast<double>(times) / 2;
+}
+
+}  // namespace cohort_benchmarks
+
+#endif  // COHORT_BENCHMARKS_INTERNAL_PLAYS_H_

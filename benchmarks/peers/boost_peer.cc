@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Boost.Interprocess in the workloads of our rows. Needs libboost-dev.
+
+#include <unistd.h>
+
+#include <boost/interprocess/ipc/message_queue.hpp>
+#include <boost/interprocess/sync/interprocess_mutex.hpp>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "cohort/benchmarks/internal/guest_program.h"
+#include "cohort/benchmarks/internal/plays.h"
+#include "cohort/benchmarks/internal/stage.h"
+
+namespace cohort_benchmarks {
+namespace {
+
+namespace interprocess = boost::interprocess;
+
+// The queue has a name for as long as it takes to make it; the second process
+// inherits the mapping.
+class BoostQueue final {
+ public:
+  BoostQueue() {
+    static int made = 0;
+    const std::string name =
+        absl::StrCat("cohort-benchmark-", getpid(), "-", ++made);
+    queue_ = std::make_unique<interprocess::message_queue>(
+        interprocess::create_only, name.c_str(), 4096, sizeof(Message));
+    interprocess::message_queue::remove(name.c_str());
+  }
+
+  bool Put(const Message& message) {
+    queue_->send(&message, sizeof(message), 0);
+    return true;
+  }
+
+  bool Get(Message& message) {
+    interprocess::message_queue::size_type size = 0;
+    unsigned int priority = 0;
+    queue_->receive(&message, sizeof(message), size, priority);
+    return size == sizeof(message);
+  }
+
+ private:
+  std::unique_ptr<interprocess::message_queue> queue_;
+};
+
+absl::StatusOr<double> MutexUncontended() {
+  HaveSecondThread();
+  SharedObject<interprocess::interprocess_mutex> mutex;
+  return NanosecondsEach(3'000'000, [&] {
+    mutex->lock();
+    mutex->unlock();
+  });
+}
+
+absl::StatusOr<double> MutexContended() {
+  HaveSecondThread();
+  SharedObject<interprocess::interprocess_mutex> mutex;
+  return RivalsPerSecond([&](uint64_t& counter) {
+    mutex->lock();
+    ++counter;
+    mutex->unlock();
+  });
+}
+
+absl::StatusOr<double> QueueStream() {
+  BoostQueue queue;
+  return StreamPerSecond(
+      300'000, [&](const Message& message) { return queue.Put(message); },
+      [&](Message& message) { return queue.Get(message); });
+}
+
+absl::StatusOr<double> QueuePingPong() {
+  BoostQueue there;
+  BoostQueue back;
+  Message message;
+  return OneWayNanoseconds(
+      4'000, [&](int64_t) { return there.Put(message) && back.Get(message); },
+      [&](int64_t) { return there.Get(message) && back.Put(message); });
+}
+
+}  // namespace
+}  // namespace cohort_benchmarks
+
+int main(int argc, char** argv) {
+  using namespace cohort_benchmarks;  // NOLINT: a table of its functions.
+  return ServeFigures(argc, argv,
+                      {{"mutex_uncontended", MutexUncontended},
+                       {"mutex_contended", MutexContended},
+                       {"queue_stream", QueueStream},
+                       {"queue_pingpong", QueuePingPong}});
+}

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Python's multiprocessing and concurrent.futures in the workloads of our rows.
+
+Usage: python_peer.py FIGURE. Prints `ready`, then plays the workload once per
+line that it reads and prints the figure. Needs nothing but Python 3.
+"""
+
+import multiprocessing
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+MESSAGE = bytes(64)
+
+
+def increment(x):
+    return x + 1
+
+
+def nothing():
+    pass
+
+
+def put_many(queue, times):
+    for _ in range(times):
+        queue.put(MESSAGE)
+
+
+def echo(there, back, times):
+    for _ in range(times):
+        back.put(there.get())
+
+
+def timed_each(act, times, warm):
+    for _ in range(warm):
+        act()
+    begin = time.perf_counter()
+    for _ in range(times):
+        act()
+    return (time.perf_counter() - begin) / times * 1e9
+
+
+def rate(act, count):
+    begin = time.perf_counter()
+    act()
+    return count / (time.perf_counter() - begin)
+
+
+class MutexUncontended:
+    def __init__(self):
+        self.lock = multiprocessing.Lock()
+
+    def play(self):
+        def section():
+            with self.lock:
+                pass
+
+        return timed_each(section, 100_000, 1_000)
+
+
+class QueueStream:
+    def play(self, times=30_000):
+        queue = multiprocessing.Queue()
+        process = multiprocessing.Process(target=put_many, args=(queue, times))
+        process.start()
+        queue.get()
+        figure = rate(lambda: [queue.get() for _ in range(times - 1)], times - 1)
+        process.join()
+        return figure
+
+
+class QueuePingPong:
+    def play(self, times=1_500, warm=50):
+        there, back = multiprocessing.Queue(), multiprocessing.Queue()
+        process = multiprocessing.Process(
+            target=echo, args=(there, back, times + warm)
+        )
+        process.start()
+
+        def round_trip():
+            there.put(MESSAGE)
+            back.get()
+
+        figure = timed_each(round_trip, times, warm) / 2
+        process.join()
+        return figure
+
+
+class Start:
+    def __init__(self, method, times):
+        self.context = multiprocessing.get_context(method)
+        self.times = times
+
+    def play(self):
+        def start_and_join():
+            process = self.context.Process(target=nothing)
+            process.start()
+            process.join()
+
+        return timed_each(start_and_join, self.times, 0)
+
+
+class Executor:
+    def __init__(self, workers):
+        self.executor = ProcessPoolExecutor(workers)
+        self.executor.submit(increment, 0).result()
+
+    def apply(self):
+        return timed_each(
+            lambda: self.executor.submit(increment, 1).result(), 1_000, 20
+        )
+
+    def submit(self, tasks=5_000):
+        def all_of_them():
+            futures = [self.executor.submit(increment, i) for i in range(tasks)]
+            for future in futures:
+                future.result()
+
+        return rate(all_of_them, tasks)
+
+
+class Pool:
+    def __init__(self, workers):
+        self.pool = multiprocessing.Pool(workers)
+        self.pool.map(increment, range(10))
+
+    def apply(self):
+        return timed_each(lambda: self.pool.apply(increment, (1,)), 1_000, 20)
+
+    def map(self, elements=1_000_000):
+        return rate(lambda: self.pool.map(increment, range(elements)), elements)
+
+    def map_by_one(self, elements=30_000):
+        return rate(
+            lambda: self.pool.map(increment, range(elements), chunksize=1),
+            elements,
+        )
+
+
+FIGURES = {
+    "mutex_uncontended": lambda: MutexUncontended().play,
+    "queue_stream": lambda: QueueStream().play,
+    "queue_pingpong": lambda: QueuePingPong().play,
+    "process_fork": lambda: Start("fork", 20).play,
+    "process_spawn": lambda: Start("spawn", 4).play,
+    "executor_apply": lambda: Executor(1).apply,
+    "executor_submit": lambda: Executor(2).submit,
+    "pool_apply": lambda: Pool(1).apply,
+    "pool_map": lambda: Pool(2).map,
+    "pool_map_by_one": lambda: Pool(2).map_by_one,
+}
+
+
+def main():
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    if wanted not in FIGURES:
+        print(f"error: no figure {wanted!r} here")
+        return 2
+    play = FIGURES[wanted]()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        try:
+            print(f"{play():.9g}", flush=True)
+        except Exception as error:  # pylint: disable=broad-except
+            print(f"error: {type(error).__name__}: {error}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
