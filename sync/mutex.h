@@ -158,9 +158,16 @@ class ABSL_SCOPED_LOCKABLE [[nodiscard]] MutexLock final {
   }
 
   // Likewise; where a holder has died, calls `repair()` under the lock and then
-  // clears the poison. If the repairer dies too, the next one repairs.
+  // clears the poison. If the repairer dies or throws, the next one repairs.
   template <typename Repair>
-  MutexLock(Mutex& mu, Repair&& repair) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu);
+  MutexLock(Mutex& mu, Repair&& repair)
+      ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) ABSL_NO_THREAD_SAFETY_ANALYSIS
+      : MutexLock(mu) {
+    if (mu.poisoned()) [[unlikely]] {
+      std::forward<Repair>(repair)();
+      mu.clear_poison();
+    }
+  }
 
   ~MutexLock() ABSL_UNLOCK_FUNCTION() {
     if (held_) mu_.unlock();
@@ -169,9 +176,21 @@ class ABSL_SCOPED_LOCKABLE [[nodiscard]] MutexLock final {
   MutexLock(const MutexLock&) = delete;
   MutexLock& operator=(const MutexLock&) = delete;
 
-  // Let go in the middle of the scope, and take again: for waits.
-  void unlock() ABSL_UNLOCK_FUNCTION();
-  void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION();
+  // Lets go in the middle of the scope and takes it again, as a
+  // std::condition_variable_any does. Require that it is held, or is not.
+  void unlock() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    held_ = false;
+    mu_.unlock();
+  }
+  void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    mu_.lock();
+    held_ = true;
+  }
+
+  // As of the mutex. Requires that it is held.
+  [[nodiscard]] bool poisoned() const ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return mu_.poisoned();
+  }
 
  private:
   Mutex& mu_;

@@ -8,9 +8,12 @@
 namespace cohort::sync_internal {
 namespace {
 
-// About as long as a sleep and its wake-up cost: a longer section is cheaper to
-// sleep through.
-constexpr int kSpins = 100;
+// A spinning waiter looks at the word after 1, 2, 4... and then always
+// kMaxPause pauses. Each look takes the line from the holder, which works the
+// faster the rarer they are. All looks together take about as long as falling
+// asleep and being woken: a longer section is cheaper to sleep through.
+constexpr int kMaxPause = 32;
+constexpr int kLooks = 16;
 
 // Takes the word if nobody holds it. `keep` are the bits that it holds then.
 bool TakeIfFree(std::atomic<uint32_t>& word, uint32_t& seen, uint32_t tid,
@@ -38,13 +41,14 @@ Acquired LockWordSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
   for (;;) {
     uint32_t seen = word.load(std::memory_order_relaxed);
     const bool spin = thread.may_spin() && deadline > Deadline::Now();
-    for (int spins = spin ? kSpins : 0;; --spins) {
+    for (int look = spin ? 0 : kLooks, pause = 1;; ++look) {
       if (TakeIfFree(word, seen, tid, keep)) {
         return (seen & kOwnerDied) != 0 ? Acquired::kOwnerDied
                                         : Acquired::kClean;
       }
-      if (spins <= 0) break;
-      os::CpuRelax();
+      if (look >= kLooks) break;
+      for (int i = 0; i < pause; ++i) os::CpuRelax();
+      if (pause < kMaxPause) pause *= 2;
       seen = word.load(std::memory_order_relaxed);
     }
     const bool over = deadline.Passed();
