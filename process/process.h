@@ -36,6 +36,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cohort/os/deadline.h"
 #include "cohort/process/exit_status.h"
 #include "cohort/serialize/callable.h"
 #include "cohort/serialize/frame.h"
@@ -227,6 +228,9 @@ class Process final {
   explicit Process(std::unique_ptr<process_internal::Control> control);
   static absl::StatusOr<Process> StartEncoded(const ProcessOptions& options,
                                               Frame call, bool returns_code);
+  absl::StatusOr<ExitStatus> JoinUntil(Deadline until) const;
+  Lifetime lifetime() const;
+  absl::Duration grace() const;
   void Dispose();
 
   std::unique_ptr<process_internal::Control> control_;
