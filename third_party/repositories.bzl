@@ -70,10 +70,13 @@ def cohort_repositories():
     _once(_stub, "remote_coverage_tools", files = {"BUILD": _COVERAGE})
     _once(native.local_repository, "rules_java", path = "/usr/share/bazel/rules/java")
 
+    # Boost and TBB are peers of //benchmarks/peers and of nothing else.
     for library in [
+        "boost",
         "cereal",
         "com_github_google_benchmark",
         "com_google_absl",
         "com_google_googletest",
+        "tbb",
     ]:
         _once(_system_library, library, library = library)
