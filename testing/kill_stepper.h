@@ -53,8 +53,9 @@ class KillPoint final {
   // with nothing left to do.
   bool finished() const { return finished_; }
 
-  // With `while_blocked`: whether the victim already slept when it was
-  // instruction() instructions ... "before" or "after its wake-up".
+  // With `while_blocked`: whether the victim was killed in its sleep, and
+  // whether instruction() counts from its wake-up.
+  bool asleep() const { return asleep_; }
   bool woken() const { return woken_; }
 
   // With `recover`: how far the recoverer came. -1 where there was none.
@@ -75,6 +76,7 @@ class KillPoint final {
   friend class KillStepper;
   int64_t instruction_ = 0;
   bool finished_ = false;
+  bool asleep_ = false;
   bool woken_ = false;
   int64_t recovery_instruction_ = -1;
   bool recovery_finished_ = false;
@@ -85,43 +87,44 @@ class KillPoint final {
 // memory (testing/shared.h): all but `setup` run in processes of their own.
 struct KillScenario {
   // "queue/put, consumer asleep". Printed; tools/crash adds up by it.
-  std::string name;
+  std::string name = {};
 
   // Brings the shared memory into the state before the operation. Runs in the
   // test's own process before every single kill.
-  std::function<void()> setup;
+  std::function<void()> setup = {};
 
   // Optional: what the victim does first, unwatched, such as taking the lock
   // whose release is the operation.
-  std::function<void()> prepare;
+  std::function<void()> prepare = {};
 
   // The operation. Only its instructions count.
-  std::function<void()> operation;
+  std::function<void()> operation = {};
 
   // Optional: survivors that block on the object. Each must be asleep in a
-  // futex before the victim begins. What they leave in shared memory, and
+  // system call before the victim begins. What they leave in shared memory, and
   // whether they returned, is for the checker to judge; one that is killed by a
   // signal, throws or fails an expectation is a violation by itself.
-  std::vector<std::function<void()>> sleepers;
+  std::vector<std::function<void()>> sleepers = {};
 
-  // For an operation that blocks: runs in a process of its own once the victim
-  // sleeps, and must end its wait. The victim is killed before it sleeps,
-  // asleep, and after each of its instructions from the wake-up on.
-  std::function<void()> while_blocked;
+  // Optional, for an operation that blocks: ends its wait. Runs in the test's
+  // own process, as `setup` does, so it can release what that took. The victim
+  // is killed at each instruction on its way to sleep, asleep, and at each one
+  // from the wake-up on; where it dies before the event, the event comes then.
+  std::function<void()> while_blocked = {};
 
   // Optional, with `while_blocked`: as `sleepers`, but they go to sleep after
   // the victim, so that they stand behind it.
-  std::vector<std::function<void()>> sleepers_behind;
+  std::vector<std::function<void()>> sleepers_behind = {};
 
   // Optional: the first thing a survivor does after the death, such as locking
   // and repairing. Besides the kills of the victim alone, the recoverer too is
   // killed at each of its instructions, after a number of first kills
   // (KillOptions::first_kills).
-  std::function<void()> recover;
+  std::function<void()> recover = {};
 
   // Judges what is left, by EXPECT_ and ASSERT_; a failure is recorded with its
   // message. Ends by itself, else it is taken for deadlocked.
-  std::function<void(const KillPoint&)> check;
+  std::function<void(const KillPoint&)> check = {};
 };
 
 enum class StepMode {
