@@ -6,7 +6,8 @@
 //
 //   absl::StatusOr<cohort::CodeRef> ref = cohort::MakeCodeRef(&Square);
 //   // ... 24 bytes later, in a child that runs the same program:
-//   absl::StatusOr<int (*)(int)> square = cohort::ResolveCodeRef<int(int)>(*ref);
+//   absl::StatusOr<int (*)(int)> square =
+//   cohort::ResolveCodeRef<int(int)>(*ref);
 //   (*square)(7);
 //
 // Whoever can choose a code reference can choose what runs: take them only from
@@ -16,6 +17,7 @@
 #ifndef COHORT_SERIALIZE_CODE_REF_H_
 #define COHORT_SERIALIZE_CODE_REF_H_
 
+#include <bit>
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
@@ -34,6 +36,17 @@ struct CodeRef {
   friend bool operator==(const CodeRef&, const CodeRef&) = default;
 };
 static_assert(sizeof(CodeRef) == 24, "a wire format");
+
+// Likewise for a member function: its own code, or its place in the table of
+// virtual functions, from which the object called then chooses.
+struct MemberCodeRef {
+  CodeRef code;
+  uint64_t slot = 0;       // 1 + the place in the table; 0: not virtual.
+  int64_t adjustment = 0;  // From the object to the base that declares it.
+
+  friend bool operator==(const MemberCodeRef&, const MemberCodeRef&) = default;
+};
+static_assert(sizeof(MemberCodeRef) == 40, "a wire format");
 
 // The fingerprint of the running program itself: equal in two processes iff
 // they run the same build. Cheap after the first call.
@@ -61,6 +74,16 @@ absl::StatusOr<CodeRef> MakeCodeRef(AnyFunction function, uint64_t signature);
 absl::StatusOr<AnyFunction> ResolveCodeRef(const CodeRef& ref,
                                            uint64_t signature);
 
+// A pointer to member function, as the C++ ABI lays it out.
+struct MemberWords {
+  uint64_t code = 0;
+  int64_t adjustment = 0;
+};
+absl::StatusOr<MemberCodeRef> MakeMemberCodeRef(MemberWords words,
+                                                uint64_t signature);
+absl::StatusOr<MemberWords> ResolveMemberCodeRef(const MemberCodeRef& ref,
+                                                 uint64_t signature);
+
 }  // namespace serialize_internal
 
 // Names `function`. InvalidArgument for null and for an address outside the
@@ -87,6 +110,29 @@ absl::StatusOr<Signature*> ResolveCodeRef(const CodeRef& ref) {
           ref, serialize_internal::TypeFingerprint<Signature>());
   if (!found.ok()) return found.status();
   return reinterpret_cast<Signature*>(*found);
+}
+
+// The same for a pointer to member function, virtual or not, such as
+// &Shape::Area; `Member` is its type.
+template <class Member>
+absl::StatusOr<MemberCodeRef> MakeMemberCodeRef(Member member) {
+  static_assert(std::is_member_function_pointer_v<Member>);
+  if (member == nullptr) {
+    return absl::InvalidArgumentError("a null member function cannot be sent");
+  }
+  return serialize_internal::MakeMemberCodeRef(
+      std::bit_cast<serialize_internal::MemberWords>(member),
+      serialize_internal::TypeFingerprint<Member>());
+}
+
+template <class Member>
+absl::StatusOr<Member> ResolveMemberCodeRef(const MemberCodeRef& ref) {
+  static_assert(std::is_member_function_pointer_v<Member>);
+  absl::StatusOr<serialize_internal::MemberWords> found =
+      serialize_internal::ResolveMemberCodeRef(
+          ref, serialize_internal::TypeFingerprint<Member>());
+  if (!found.ok()) return found.status();
+  return std::bit_cast<Member>(*found);
 }
 
 }  // namespace cohort

@@ -22,6 +22,19 @@ namespace {
 constexpr uint32_t kTicksPerSecond = 4'000'000'000;
 constexpr uint32_t kInfinite = ~uint32_t{0};
 
+std::string_view View(absl::string_view text) {
+  return {text.data(), text.size()};
+}
+
+absl::Status At(const Reader& reader, std::string_view problem) {
+  return absl::DataLossError(
+      absl::StrCat("malformed message: at byte ", reader.offset(), " of ",
+                   reader.offset() + reader.remaining(), ": ",
+                   absl::string_view(problem.data(), problem.size())));
+}
+
+}  // namespace
+
 std::string NameOfCurrentException() {
   const std::type_info* type = abi::__cxa_current_exception_type();
   if (type == nullptr) return "an unknown exception";
@@ -30,19 +43,6 @@ std::string NameOfCurrentException() {
       abi::__cxa_demangle(type->name(), nullptr, nullptr, &failed), &std::free);
   return failed == 0 ? name.get() : type->name();
 }
-
-std::string_view View(absl::string_view text) {
-  return {text.data(), text.size()};
-}
-
-absl::Status At(const Reader& reader, std::string_view problem) {
-  return absl::DataLossError(absl::StrCat(
-      "malformed message: at byte ", reader.offset(), " of ",
-      reader.offset() + reader.remaining(), ": ",
-      absl::string_view(problem.data(), problem.size())));
-}
-
-}  // namespace
 
 absl::Status StatusOfException(absl::StatusCode kind) {
   try {
@@ -58,20 +58,20 @@ absl::Status StatusOfException(absl::StatusCode kind) {
   } catch (const cereal::Exception& e) {
     return absl::Status(kind, absl::StrCat("cereal: ", e.what()));
   } catch (const std::exception& e) {
-    return absl::Status(kind,
-                        absl::StrCat("serialize() threw ",
-                                     NameOfCurrentException(), ": ", e.what()));
+    return absl::Status(
+        kind, absl::StrCat("serialize() threw ", NameOfCurrentException(), ": ",
+                           e.what()));
   } catch (...) {
-    return absl::Status(kind, absl::StrCat("serialize() threw ",
-                                           NameOfCurrentException()));
+    return absl::Status(
+        kind, absl::StrCat("serialize() threw ", NameOfCurrentException()));
   }
 }
 
 void Reader::Malformed(std::string_view expected) const {
-  throw Abandon{
-      At(*this, absl::StrCat("expected ", absl::string_view(expected.data(),
-                                                            expected.size()))
-                    .c_str())};
+  throw Abandon{At(
+      *this, absl::StrCat("expected ",
+                          absl::string_view(expected.data(), expected.size()))
+                 .c_str())};
 }
 
 void Reader::Truncated(size_t count) const {
@@ -217,16 +217,15 @@ void Encoder::TooDeep() {
 
 os::Descriptor Decoder::TakeDescriptor(uint64_t index) {
   if (index >= descriptors_->size()) {
-    reader_.Malformed(
-        absl::StrCat("one of the ", descriptors_->size(),
-                     " descriptors of the message, not number ", index)
-            .c_str());
+    reader_.Malformed(absl::StrCat("one of the ", descriptors_->size(),
+                                   " descriptors of the message, not number ",
+                                   index)
+                          .c_str());
   }
   if (!(*descriptors_)[index].valid()) {
-    reader_.Malformed(
-        absl::StrCat("a descriptor other than number ", index,
-                     ", which is invalid or was taken before")
-            .c_str());
+    reader_.Malformed(absl::StrCat("a descriptor other than number ", index,
+                                   ", which is invalid or was taken before")
+                          .c_str());
   }
   return std::move((*descriptors_)[index]);
 }
@@ -260,9 +259,9 @@ void Decoder::AddShared(uint32_t id, std::shared_ptr<void> object,
 }
 
 void Decoder::TooDeep() {
-  Fail(absl::DataLossError(
-      absl::StrCat("malformed message: at byte ", offset(),
-                   ": a value nested more than ", kMaxDepth, " deep")));
+  Fail(absl::DataLossError(absl::StrCat("malformed message: at byte ", offset(),
+                                        ": a value nested more than ",
+                                        kMaxDepth, " deep")));
 }
 
 }  // namespace cohort

@@ -40,6 +40,8 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <ranges>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <typeindex>
@@ -70,6 +72,9 @@ struct Abandon {
   absl::Status status;
 };
 
+// The type of the exception being handled.
+std::string NameOfCurrentException();
+
 // The status for the exception being handled; for use in catch (...).
 // `kind` is the code for what cereal or a serialize() function threw.
 absl::Status StatusOfException(absl::StatusCode kind);
@@ -86,14 +91,16 @@ class Reader final {
 
   // The next `count` bytes, which are thereby read.
   const char* Take(size_t count) {
-    if (count > remaining()) [[unlikely]] Truncated(count);
+    if (count > remaining()) [[unlikely]]
+      Truncated(count);
     return std::exchange(at_, at_ + count);
   }
   void Read(void* to, size_t count) { std::memcpy(to, Take(count), count); }
 
   bool ReadBool() {
     const char byte = *Take(1);
-    if ((byte & ~1) != 0) [[unlikely]] Malformed("a bool of 0 or 1");
+    if ((byte & ~1) != 0) [[unlikely]]
+      Malformed("a bool of 0 or 1");
     return byte != 0;
   }
 
@@ -107,7 +114,8 @@ class Reader final {
   // A count of things of which each takes `each` bytes or more.
   size_t ReadCount(size_t each = 1) {
     const uint64_t count = ReadVarint();
-    if (count > remaining() / each) [[unlikely]] Overlong(count);
+    if (count > remaining() / each) [[unlikely]]
+      Overlong(count);
     return static_cast<size_t>(count);
   }
 
@@ -154,11 +162,11 @@ class FlatEncoder final {
 };
 class FlatDecoder final {
  public:
-  explicit FlatDecoder(std::string_view bytes) : reader_(bytes) {}
+  explicit FlatDecoder(Reader& reader) : reader_(reader) {}
   Reader& reader() { return reader_; }
 
  private:
-  Reader reader_;
+  Reader& reader_;
 };
 
 template <class E, class T>
@@ -399,8 +407,9 @@ absl::Status WriteOrUndo(Frame& frame, Write write) {
 template <class T>
 inline constexpr bool kIsSharedWrapper = false;
 template <class T>
-inline constexpr bool kIsSharedWrapper<
-    cereal::memory_detail::PtrWrapper<std::shared_ptr<T>&>> = true;
+inline constexpr bool
+    kIsSharedWrapper<cereal::memory_detail::PtrWrapper<std::shared_ptr<T>&>> =
+        true;
 
 template <class T>
 struct SharedTarget;
@@ -430,8 +439,8 @@ void Put(E& encoder, const T& value) {
   } else if constexpr (shape == Shape::kString) {
     constexpr size_t kEach = sizeof(typename T::value_type);
     PutVarint(encoder.frame(), value.size());
-    encoder.frame().Append({reinterpret_cast<const char*>(value.data()),
-                            value.size() * kEach});
+    encoder.frame().Append(
+        {reinterpret_cast<const char*>(value.data()), value.size() * kEach});
   } else if constexpr (shape == Shape::kBits) {
     PutVarint(encoder.frame(), value.size());
     const size_t bytes = value.size() / 8 + (value.size() % 8 != 0);
@@ -519,9 +528,9 @@ void GetElements(D& decoder, size_t count, T& values) {
   if constexpr (requires { values.reserve(count); }) {
     // No more than the input could fill if elements were as large on the wire;
     // what is really there grows the rest.
-    values.reserve(std::min(count, decoder.reader().remaining() /
-                                           sizeof(typename T::value_type) +
-                                       1));
+    values.reserve(std::min(
+        count,
+        decoder.reader().remaining() / sizeof(typename T::value_type) + 1));
   }
   for (size_t i = 0; i < count; ++i) {
     values.emplace_back();
@@ -532,8 +541,7 @@ void GetElements(D& decoder, size_t count, T& values) {
 template <class D, class T, size_t... I>
 void GetAlternative(D& decoder, uint64_t index, T& value,
                     std::index_sequence<I...>) {
-  (void)((index == I &&
-          (Get(decoder, value.template emplace<I>()), true)) ||
+  (void)((index == I && (Get(decoder, value.template emplace<I>()), true)) ||
          ...);
 }
 
@@ -544,8 +552,7 @@ void Get(D& decoder, T& value) {
   if constexpr (FindFlaw<T>() != Flaw::kNone) {
     // Said already.
   } else if constexpr (IsBytes<T>()) {
-    decoder.reader().Read(static_cast<void*>(std::addressof(value)),
-                          sizeof(T));
+    decoder.reader().Read(static_cast<void*>(std::addressof(value)), sizeof(T));
   } else if constexpr (shape == Shape::kBool) {
     value = static_cast<T>(decoder.reader().ReadBool());
   } else if constexpr (shape == Shape::kUnit) {
@@ -652,13 +659,6 @@ void Get(D& decoder, T& value) {
   }
 }
 
-template <class T>
-absl::StatusOr<T> DecodeFlat(FlatDecoder& decoder) {
-  absl::StatusOr<T> result = T();
-  Get(decoder, *result);
-  return result;
-}
-
 absl::Status TrailingBytes(const Reader& reader);
 
 }  // namespace serialize_internal
@@ -743,16 +743,17 @@ absl::StatusOr<T> Decode(std::string_view bytes,
   } else {
     try {
       if constexpr (serialize_internal::IsFlat<T>()) {
-        serialize_internal::FlatDecoder decoder(bytes);
-        absl::StatusOr<T> result = T();
+        serialize_internal::Reader reader(bytes);
+        serialize_internal::FlatDecoder decoder(reader);
+        absl::StatusOr<T> result(absl::in_place);
         serialize_internal::Get(decoder, *result);
-        if (decoder.reader().remaining() != 0) {
-          return serialize_internal::TrailingBytes(decoder.reader());
+        if (reader.remaining() != 0) {
+          return serialize_internal::TrailingBytes(reader);
         }
         return result;
       } else {
         Decoder decoder(bytes, std::move(descriptors));
-        absl::StatusOr<T> result = T();
+        absl::StatusOr<T> result(absl::in_place);
         decoder(*result);
         decoder.serializeDeferments();
         absl::Status whole = decoder.Finish();
@@ -760,8 +761,7 @@ absl::StatusOr<T> Decode(std::string_view bytes,
         return result;
       }
     } catch (...) {
-      return serialize_internal::StatusOfException(
-          absl::StatusCode::kDataLoss);
+      return serialize_internal::StatusOfException(absl::StatusCode::kDataLoss);
     }
   }
 }
@@ -778,12 +778,11 @@ absl::StatusOr<T> DecodeFrom(Decoder& decoder) {
     return absl::InternalError("");
   } else {
     try {
-      absl::StatusOr<T> result = T();
+      absl::StatusOr<T> result(absl::in_place);
       decoder(*result);
       return result;
     } catch (...) {
-      return serialize_internal::StatusOfException(
-          absl::StatusCode::kDataLoss);
+      return serialize_internal::StatusOfException(absl::StatusCode::kDataLoss);
     }
   }
 }
@@ -828,8 +827,7 @@ void CEREAL_LOAD_FUNCTION_NAME(cohort::Decoder& decoder, SizeTag<T>& tag) {
 template <class T>
 void CEREAL_SAVE_FUNCTION_NAME(cohort::Encoder& encoder,
                                const BinaryData<T>& data) {
-  encoder.frame().Append(
-      {reinterpret_cast<const char*>(data.data), data.size});
+  encoder.frame().Append({reinterpret_cast<const char*>(data.data), data.size});
 }
 template <class T>
 void CEREAL_LOAD_FUNCTION_NAME(cohort::Decoder& decoder, BinaryData<T>& data) {

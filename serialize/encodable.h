@@ -5,7 +5,8 @@
 // one sentence that names the mistake.
 //
 //   static_assert(cohort::Encodable<std::map<std::string, std::vector<int>>>);
-//   static_assert(!cohort::Encodable<const char*>);   // a pointer stays at home
+//   static_assert(!cohort::Encodable<const char*>);   // a pointer stays at
+//   home
 //
 //   template <class T>
 //   void Publish(const T& value) {
@@ -173,8 +174,9 @@ struct Known<std::optional<T>> : Is<Shape::kOptional, T> {};
 template <class... T>
 struct Known<std::variant<T...>> : Is<Shape::kVariant, T...> {};
 template <class R, class P>
-  requires std::is_arithmetic_v<R>
-struct Known<std::chrono::duration<R, P>> : Is<Shape::kBytes> {};
+requires std::is_arithmetic_v<R>
+struct Known<std::chrono::duration<R, P>> : Is<Shape::kBytes> {
+};
 template <class C, class D>
 struct Known<std::chrono::time_point<C, D>> : Known<D> {};
 template <class T>
@@ -223,20 +225,25 @@ concept AnyContainer = requires(T& t) {
   t.begin();
   t.end();
   { t.size() } -> std::convertible_to<size_t>;
-} && !std::is_trivially_copyable_v<T>;
+}
+&&!std::is_trivially_copyable_v<T>;
 template <class T>
 concept KeyContainer = AnyContainer<T> && requires(T& t) {
   typename T::key_type;
   t.emplace_hint(t.end(), std::declval<typename T::value_type&&>());
 };
 template <class T>
-concept MapLike = KeyContainer<T> && requires { typename T::mapped_type; };
+concept MapLike = KeyContainer<T> && requires {
+  typename T::mapped_type;
+};
 template <class T>
-concept SetLike =
-    KeyContainer<T> && std::same_as<typename T::key_type, typename T::value_type>;
+concept SetLike = KeyContainer<T> &&
+    std::same_as<typename T::key_type, typename T::value_type>;
 template <class T>
-concept SequenceLike = AnyContainer<T> && !KeyContainer<T> &&
-                       requires(T& t) { t.emplace_back(); t.back(); };
+concept SequenceLike = AnyContainer<T> && !KeyContainer<T> && requires(T & t) {
+  t.emplace_back();
+  t.back();
+};
 
 template <class T>
 constexpr bool SerializesByMember() {
@@ -307,14 +314,14 @@ struct PartsOf {
   using type = typename Known<T>::Parts;
 };
 template <class T>
-  requires(Known<T>::kShape == Shape::kNone && kShape<T> == Shape::kMap)
-struct PartsOf<T> {
+requires(Known<T>::kShape == Shape::kNone &&
+         kShape<T> == Shape::kMap) struct PartsOf<T> {
   using type = Types<typename T::key_type, typename T::mapped_type>;
 };
 template <class T>
-  requires(Known<T>::kShape == Shape::kNone &&
-           (kShape<T> == Shape::kSet || kShape<T> == Shape::kSequence))
-struct PartsOf<T> {
+requires(Known<T>::kShape == Shape::kNone &&
+         (kShape<T> == Shape::kSet ||
+          kShape<T> == Shape::kSequence)) struct PartsOf<T> {
   using type = Types<typename T::value_type>;
 };
 
@@ -369,9 +376,9 @@ struct Anything {
 };
 struct Flawed {
   template <class T>
-    requires(FindFlaw<T>() != Flaw::kNone &&
-             FindFlaw<T>() != Flaw::kNotConstructible)
-  constexpr operator T() const noexcept;  // NOLINT
+  requires(FindFlaw<T>() != Flaw::kNone &&
+           FindFlaw<T>() != Flaw::kNotConstructible) constexpr
+  operator T() const noexcept;  // NOLINT
 };
 template <size_t>
 using AnythingAt = Anything;
@@ -433,9 +440,8 @@ constexpr Flaw FindFlaw() {
       return Flaw::kNone;
     } else if constexpr (shape == Shape::kOwner) {
       using Target = typename T::element_type;
-      if constexpr (std::is_array_v<
-                        std::remove_reference_t<decltype(*std::declval<
-                                                         Target*>())>> ||
+      if constexpr (std::is_array_v<std::remove_reference_t<
+                        decltype(*std::declval<Target*>())>> ||
                     kWaysOut<T> != 1 || kWaysIn<T> != 1) {
         return Flaw::kNotSerializable;
       } else if constexpr (std::is_polymorphic_v<Target> ||
@@ -446,7 +452,7 @@ constexpr Flaw FindFlaw() {
         return FindFlaw<Target>();
       }
     } else if constexpr (shape == Shape::kCereal) {
-      if constexpr (kWaysOut<T> > 1 || kWaysIn<T> > 1) {
+      if constexpr (kWaysOut < T >> 1 || kWaysIn < T >> 1) {
         return Flaw::kTwoWays;
       } else if constexpr (kWaysOut<T> != kWaysIn<T>) {
         return Flaw::kOneWay;
@@ -505,8 +511,8 @@ constexpr bool IsFlat() {
 }  // namespace serialize_internal
 
 template <class T>
-concept Encodable =
-    serialize_internal::FindFlaw<T>() == serialize_internal::Flaw::kNone;
+concept Encodable = serialize_internal::FindFlaw<T>()
+== serialize_internal::Flaw::kNone;
 
 // True for types whose encoding is exactly their sizeof(T) bytes, so that a
 // carrier may copy a value in place.

@@ -26,8 +26,8 @@ Frame& Frame::operator=(Frame&& other) noexcept {
 void Frame::GrowBy(size_t count) {
   constexpr size_t kLargest = PTRDIFF_MAX;
   if (count > kLargest - size_) throw std::bad_alloc();
-  Grow(std::max({size_ + count, std::min(2 * capacity_, kLargest),
-                 size_t{128}}));
+  Grow(std::max(
+      {size_ + count, std::min(2 * capacity_, kLargest), size_t{128}}));
 }
 
 // realloc() lets the C library remap the pages of a large frame where

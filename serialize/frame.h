@@ -11,8 +11,8 @@
 //   frame.Clear();                    // the next message reuses the memory
 //
 // Growing never zeroes bytes that are about to be overwritten, and a cleared
-// frame keeps its memory; that is what sets it apart from a `std::string`, which
-// is the better choice for text.
+// frame keeps its memory; that is what sets it apart from a `std::string`,
+// which is the better choice for text.
 
 #ifndef COHORT_SERIALIZE_FRAME_H_
 #define COHORT_SERIALIZE_FRAME_H_
@@ -85,7 +85,8 @@ class Frame final {
   // Adds `count` bytes with indeterminate content and returns the first. What
   // arrives from elsewhere is read straight into them.
   char* Extend(size_t count) {
-    if (count > capacity_ - size_) [[unlikely]] GrowBy(count);
+    if (count > capacity_ - size_) [[unlikely]]
+      GrowBy(count);
     char* first = data_ + size_;
     size_ += count;
     return first;
