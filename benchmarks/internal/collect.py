@@ -110,7 +110,7 @@ def play(path, name, repetitions, patience, environment):
             elif "done" in said:
                 done = True
         if lines.timed_out:
-            ended = f"it gave no figure within {patience} s"
+            ended = f"it gave no figure within {patience:g} s"
         else:
             try:
                 ended = how_it_ended(process.wait(timeout=5))
