@@ -292,14 +292,12 @@ absl::Status PackCall(Frame& call, StartMessage& message,
 }
 
 absl::Status SpawnChild(Control& control, os::Descriptor theirs,
-                        os::Descriptor lifeline, Frame call,
-                        bool returns_code) {
+                        os::Descriptor lifeline, Frame call) {
   os::SpawnRequest request;
   request.arguments = {ProgramName(), std::string(kChildMarker), control.name};
   request.descriptors = {theirs.get()};
   StartMessage message;
   message.name = control.name;
-  message.returns_code = returns_code;
   message.has_lifeline = lifeline.valid();
   if (lifeline.valid()) request.descriptors.push_back(lifeline.get());
   os::Descriptor memfd;
@@ -323,13 +321,12 @@ absl::Status SpawnChild(Control& control, os::Descriptor theirs,
 }
 
 absl::Status ForkChild(Control& control, os::Descriptor theirs,
-                       os::Descriptor lifeline, Frame call, bool returns_code) {
+                       os::Descriptor lifeline, Frame call) {
   ForkedStart start;
   start.report = std::move(theirs);
   start.lifeline = std::move(lifeline);
   start.name = control.name;
   start.call = std::move(call);
-  start.returns_code = returns_code;
   absl::StatusOr<os::Child> child = os::Fork();
   if (!child.ok()) return child.status();
   if (child->pid == 0) RunForked(std::move(start));
@@ -374,7 +371,7 @@ using process_internal::Control;
 using process_internal::Watch;
 
 absl::StatusOr<Process> Process::StartEncoded(const ProcessOptions& options,
-                                              Frame call, bool returns_code) {
+                                              Frame call) {
   Watch& watch = Watch::Get();
   watch.CollectDetached();
   // Its destructor, on every failure below, leaves nothing of the child.
@@ -406,11 +403,9 @@ absl::StatusOr<Process> Process::StartEncoded(const ProcessOptions& options,
   const absl::Status started =
       options.start_method == StartMethod::kFork
           ? process_internal::ForkChild(control, std::move(theirs),
-                                        std::move(lifeline), std::move(call),
-                                        returns_code)
+                                        std::move(lifeline), std::move(call))
           : process_internal::SpawnChild(control, std::move(theirs),
-                                         std::move(lifeline), std::move(call),
-                                         returns_code);
+                                         std::move(lifeline), std::move(call));
   if (!started.ok()) {
     return process_internal::WithContext(
         started, absl::StrCat("process ", control.name, " was not started"));

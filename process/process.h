@@ -173,8 +173,7 @@ class Process final {
         !encoded.ok()) {
       return encoded;
     }
-    return StartEncoded(options, std::move(call),
-                        /*returns_code=*/!std::is_void_v<Value>);
+    return StartEncoded(options, std::move(call));
   }
   template <typename F, typename... Args>
   requires process_internal::NotOptions<F, ProcessOptions>
@@ -227,7 +226,7 @@ class Process final {
 
   explicit Process(std::unique_ptr<process_internal::Control> control);
   static absl::StatusOr<Process> StartEncoded(const ProcessOptions& options,
-                                              Frame call, bool returns_code);
+                                              Frame call);
   absl::StatusOr<ExitStatus> JoinUntil(Deadline until) const;
   Lifetime lifetime() const;
   absl::Duration grace() const;

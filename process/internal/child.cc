@@ -68,10 +68,21 @@ bool Send(const os::Descriptor& report, Report::Kind kind,
       .ok();
 }
 
+// A failure that nobody may be there to read from the exit status.
+void PrintException(const absl::Status& outcome) {
+  if (!outcome
+           .GetPayload(absl::string_view(kExceptionPayload.data(),
+                                         kExceptionPayload.size()))
+           .has_value()) {
+    return;
+  }
+  std::cerr << "cohort: process " << this_process::Name() << ": "
+            << outcome.message() << std::endl;
+}
+
 // What a child does from the moment it has its descriptors; returns its exit
-// code. `ready` says whether the call could be decoded and all else prepared.
-int Live(os::Descriptor report, absl::StatusOr<BoundCall> call,
-         bool returns_code, bool await_go) {
+// code. An error in `call` says why the child cannot be ready.
+int Live(os::Descriptor report, absl::StatusOr<BoundCall> call, bool await_go) {
   if (!call.ok()) {
     Send(report, Report::Kind::kRefused, call.status());
     std::_Exit(kFailed);
@@ -84,22 +95,11 @@ int Live(os::Descriptor report, absl::StatusOr<BoundCall> call,
     if (!go.ok()) std::_Exit(kFailed);
   }
   is_bootstrapping = false;
-  Frame result;
-  absl::Status outcome = (*std::move(call)).Run(result);
-  int code = 0;
-  if (outcome.ok() && returns_code) {
-    absl::StatusOr<int> returned = DecodeResult<int>(result.bytes());
-    if (returned.ok()) {
-      code = ExitCode(*returned);
-    } else {
-      outcome = returned.status();
-    }
-  }
-  if (!outcome.ok()) {
-    code = kFailed;
-    Send(report, Report::Kind::kEnded, outcome);
-  }
-  return code;
+  absl::StatusOr<int> returned = (*std::move(call)).RunForExitCode();
+  if (returned.ok()) return ExitCode(*returned);
+  PrintException(returned.status());
+  Send(report, Report::Kind::kEnded, returned.status());
+  return kFailed;
 }
 
 absl::Status Arm(os::Descriptor lifeline) {
@@ -211,8 +211,7 @@ void RunSpawned() {
   if (!start.ok()) RefuseToBeRunByHand(start.status());
   BecomeChild(start->name);
   absl::StatusOr<BoundCall> call = Prepare(*start);
-  std::exit(Live(*std::move(report), std::move(call), start->returns_code,
-                 /*await_go=*/false));
+  std::exit(Live(*std::move(report), std::move(call), /*await_go=*/false));
 }
 
 void RunForked(ForkedStart start) noexcept {
@@ -227,7 +226,7 @@ void RunForked(ForkedStart start) noexcept {
   }
   start.call = Frame();
   const int code = Live(std::move(start.report), std::move(call),
-                        start.returns_code, /*await_go=*/true);
+                        /*await_go=*/true);
   // Not exit(): what its handlers would end is the parent's.
   try {
     std::cout.flush();

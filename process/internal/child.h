@@ -46,7 +46,6 @@ inline constexpr size_t kMostNameBytes = 200;
 // Sent to a spawned child.
 struct StartMessage {
   std::string name;
-  bool returns_code = false;
   bool has_lifeline = false;
   uint64_t memfd_bytes = 0;  // 0: the call stands in `call`.
   std::string call;
@@ -54,8 +53,7 @@ struct StartMessage {
 
   template <typename Archive>
   void serialize(Archive& archive) {
-    archive(name, returns_code, has_lifeline, memfd_bytes, call,
-            call_descriptors);
+    archive(name, has_lifeline, memfd_bytes, call, call_descriptors);
   }
 };
 
@@ -89,7 +87,6 @@ struct ForkedStart {
   os::Descriptor lifeline;  // Invalid: none.
   std::string name;
   Frame call;
-  bool returns_code = false;
 };
 [[noreturn]] void RunForked(ForkedStart start) noexcept;
 
