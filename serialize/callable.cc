@@ -6,14 +6,28 @@
 
 #include <exception>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 
 namespace cohort {
 namespace serialize_internal {
+
+namespace {
+
+absl::Status Thrown(const std::string& type, const std::string& message) {
+  absl::Status status = absl::UnknownError(message);
+  status.SetPayload(
+      absl::string_view(kExceptionPayload.data(), kExceptionPayload.size()),
+      absl::Cord(type));
+  return status;
+}
+
+}  // namespace
 
 absl::Status StatusOfFunction() {
   const std::string type = NameOfCurrentException();
@@ -22,10 +36,10 @@ absl::Status StatusOfFunction() {
   } catch (abi::__forced_unwind&) {
     throw;  // The thread is being cancelled; stopping that would be fatal.
   } catch (const std::exception& e) {
-    return absl::UnknownError(
-        absl::StrCat("the function threw ", type, ": ", e.what()));
+    return Thrown(type,
+                  absl::StrCat("the function threw ", type, ": ", e.what()));
   } catch (...) {
-    return absl::UnknownError(absl::StrCat("the function threw ", type));
+    return Thrown(type, absl::StrCat("the function threw ", type));
   }
 }
 

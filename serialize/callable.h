@@ -386,6 +386,10 @@ class MapBase {
 
 }  // namespace serialize_internal
 
+// The payload by which the status of an exception is told from a status that
+// the function returned; it holds the exception's type.
+inline constexpr std::string_view kExceptionPayload = "cohort/exception";
+
 // BoundCall
 //
 // A call that has been decoded, arguments and all, and not yet run: whoever
@@ -399,7 +403,8 @@ class MapBase {
 //   Crash-safety:   nothing outlives the process.
 //   Signal-safety:  none.
 //   Errors:         what the function throws becomes Unknown, with the type of
-//                   the exception and its what().
+//                   the exception and its what(), marked by
+//                   kExceptionPayload.
 //   Ordering:       none.
 //   Cost:           one allocation, and those of the arguments.
 //   Reference:      docs/design/serialize.md.
