@@ -922,7 +922,7 @@ class KillStepper final {
   // Some of them, evenly spread, the first and the last among them.
   std::vector<FirstKill> Spread(std::vector<FirstKill> kills) const {
     const auto wanted = static_cast<size_t>(std::max(options_.first_kills, 1));
-    if (kills.size() <= wanted) return kills;
+    if (kills.size() <= wanted || getenv("COHORT_CRASH_FULL")) return kills;
     std::vector<FirstKill> some;
     for (size_t i = 0; i < wanted; ++i) {
       some.push_back(

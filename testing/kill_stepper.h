@@ -145,6 +145,7 @@ struct KillOptions {
   std::chrono::milliseconds victim_limit = std::chrono::milliseconds(5000);
   // The number of first kills, evenly spread, after each of which the recoverer
   // is killed at each of its instructions. The last is the finished operation.
+  // With COHORT_CRASH_FULL in the environment, every kill is a first kill.
   int first_kills = 30;
   // Kill at every `stride`-th instruction only; 1 is every one.
   int64_t stride = 1;

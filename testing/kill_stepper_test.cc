@@ -573,6 +573,26 @@ TEST(KillStepperTest, AnOperationThatShouldBlockAndDoesNotIsReported) {
   EXPECT_THAT(Print(report), HasSubstr("does not block, but has"));
 }
 
+TEST(KillStepperTest, AnOperationMayForkWhereItIsTraced) {
+  Shared<std::atomic<int>> children;
+  const KillReport report = KillAtEveryInstruction(
+      {.name = "fork",
+       .setup = [&] { *children = 0; },
+       .operation =
+           [&] {
+             if (Child::Fork([&] { ++*children; }).Wait() != Exited(0)) abort();
+           },
+       .check =
+           [&](const KillPoint& point) {
+             if (point.finished()) {
+               EXPECT_EQ(*children, 1);
+             }
+           }},
+      {.stride = 10});
+  EXPECT_EQ(report.violations, 0) << report;
+  EXPECT_GT(report.points, 10);
+}
+
 TEST(KillStepperTest, SeveralScenariosMakeOneReport) {
   Shared<Pair> pair;
   const auto scenario = [&](const char* name, std::function<void()> operation) {
