@@ -454,7 +454,7 @@ typename ResultOf<R>::type DecodeNextResult(Decoder& results);
 // each, with the same F and A. Each element stands for itself, so any run of
 // them can be sent, or sent again.
 template <class F, class... A>
-absl::Status EncodeFunction(Frame& frame, F&& function);
+absl::Status EncodeFunction(Frame& frame, const std::decay_t<F>& function);
 template <class F, class... A>
 absl::Status EncodeElement(Frame& frame, A&&... arguments);
 
@@ -855,7 +855,7 @@ absl::Status EncodeCall(Frame& frame, F&& function, A&&... arguments) {
 }
 
 template <class F, class... A>
-absl::Status EncodeFunction(Frame& frame, F&& function) {
+absl::Status EncodeFunction(Frame& frame, const std::decay_t<F>& function) {
   CheckCall<F, A...>();
   using Fn = std::decay_t<F>;
   using P = serialize_internal::DecodedFor<F, A...>;

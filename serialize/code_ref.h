@@ -65,8 +65,9 @@ constexpr uint64_t Fingerprint(std::string_view text) {
   return hash;
 }
 
+// Of the name of T, which the compiler spells out in the name of this function.
 template <class T>
-constexpr uint64_t TypeFingerprint() {
+consteval uint64_t TypeFingerprint() {
   return Fingerprint(__PRETTY_FUNCTION__);
 }
 
