@@ -15,6 +15,8 @@ namespace {
 constexpr int kMaxPause = 32;
 constexpr int kLooks = 16;
 
+std::atomic<uint64_t> rescues = 0;
+
 // Takes the word if nobody holds it. `keep` are the bits that it holds then.
 bool TakeIfFree(std::atomic<uint32_t>& word, uint32_t& seen, uint32_t tid,
                 uint32_t keep) {
@@ -61,9 +63,16 @@ Acquired LockWordSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
     if (over) return Acquired::kTimedOut;
     thread.RefreshCpus();
     keep = kWaiters;
-    os::FutexWait(word, seen | kWaiters, slices.Next());
+    const os::FutexEnd end =
+        os::FutexWait(word, seen | kWaiters, slices.Next());
+    if (end == os::FutexEnd::kTimedOut &&
+        (word.load(std::memory_order_relaxed) & kWaiters) == 0) {
+      rescues.fetch_add(1, std::memory_order_relaxed);
+    }
   }
 }
+
+uint64_t Rescues() { return rescues.load(std::memory_order_relaxed); }
 
 void UnlockWordSlow(std::atomic<uint32_t>& word) {
   // kWaiters stays: the one that is woken may be killed before it acts, while a

@@ -44,6 +44,10 @@ enum class Acquired {
 // Frees the word, which the caller holds, and wakes one waiter.
 void UnlockWordSlow(std::atomic<uint32_t>& word);
 
+// How often in this process a sleeper's slice ended while the word did not say
+// kWaiters: nobody was bound to wake it. Stays 0 where nobody is killed.
+[[nodiscard]] uint64_t Rescues();
+
 [[nodiscard]] inline uint32_t HolderOf(const std::atomic<uint32_t>& word) {
   return word.load(std::memory_order_relaxed) & kHolder;
 }
