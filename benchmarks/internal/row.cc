@@ -54,10 +54,10 @@ struct Entry {
 void Describe(const std::string& name, const Row& row) {
   std::string goals;
   for (const Goal& goal : row.goals) {
-    absl::StrAppend(&goals, goals.empty() ? "" : ", ", "{",
-                    goal.at_most ? "\"at_most\": " : "\"at_least\": ",
-                    Number(goal.factor), ", \"against\": ",
-                    Quoted(goal.against), "}");
+    absl::StrAppend(
+        &goals, goals.empty() ? "" : ", ", "{",
+        goal.at_most ? "\"at_most\": " : "\"at_least\": ", Number(goal.factor),
+        ", \"against\": ", Quoted(goal.against), "}");
   }
   std::string peers;
   for (const auto& [peer, play] : row.peers) {
@@ -84,8 +84,8 @@ void Measure(const std::string& name, const Row& row, int repetitions,
       const absl::StatusOr<double> figure = entry.play();
       Unpin();
       if (!figure.ok()) {
-        Say(absl::StrCat("\"missing\": ", Quoted(entry.name), ", \"why\": ",
-                         Quoted(figure.status().ToString())));
+        Say(absl::StrCat("\"missing\": ", Quoted(entry.name),
+                         ", \"why\": ", Quoted(figure.status().ToString())));
         entry.play = nullptr;
       } else if (round > 0) {
         Say(absl::StrCat("\"sample\": ", Quoted(entry.name),

@@ -151,6 +151,9 @@ FIGURES = {
     "pool_map_by_one": lambda: Pool(2).map_by_one,
 }
 
+# What plays must outlive main(): an executor is shut down by Python's own exit.
+ALIVE = []
+
 
 def main():
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -158,6 +161,7 @@ def main():
         print(f"error: no figure {wanted!r} here")
         return 2
     play = FIGURES[wanted]()
+    ALIVE.append(play)
     print("ready", flush=True)
     for _ in sys.stdin:
         try:

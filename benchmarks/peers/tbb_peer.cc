@@ -5,6 +5,7 @@
 
 #include <tbb/blocked_range.h>
 #include <tbb/parallel_for.h>
+#include <tbb/partitioner.h>
 #include <tbb/task_arena.h>
 #include <tbb/task_group.h>
 
@@ -51,17 +52,20 @@ absl::StatusOr<double> PoolSubmit() {
   return kTasks * 1e9 / static_cast<double>(Now() - begin);
 }
 
+template <typename Partitioner>
 absl::StatusOr<double> PoolMap() {
   constexpr int kElements = 1'000'000;
   std::vector<int> results(kElements);
   const int64_t begin = Now();
-  tbb::parallel_for(tbb::blocked_range<int>(0, kElements),
-                    [&](const tbb::blocked_range<int>& range) {
-                      int (*const function)(int) = increment;
-                      for (int i = range.begin(); i < range.end(); ++i) {
-                        results[i] = function(i);
-                      }
-                    });
+  tbb::parallel_for(
+      tbb::blocked_range<int>(0, kElements),
+      [&](const tbb::blocked_range<int>& range) {
+        int (*const function)(int) = increment;
+        for (int i = range.begin(); i < range.end(); ++i) {
+          results[i] = function(i);
+        }
+      },
+      Partitioner());
   return kElements * 1e9 / static_cast<double>(Now() - begin);
 }
 
@@ -73,5 +77,6 @@ int main(int argc, char** argv) {
   return ServeFigures(argc, argv,
                       {{"pool_apply", PoolApply},
                        {"pool_submit", PoolSubmit},
-                       {"pool_map", PoolMap}});
+                       {"pool_map", PoolMap<tbb::auto_partitioner>},
+                       {"pool_map_by_one", PoolMap<tbb::simple_partitioner>}});
 }

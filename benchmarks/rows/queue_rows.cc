@@ -24,7 +24,7 @@ absl::StatusOr<double> OurStream() {
       cohort::Queue<Message>::Create({.max_items = kCapacity});
   if (!queue.ok()) return queue.status();
   return StreamPerSecond(
-      3'000'000,
+      1'000'000,
       [&](const Message& message) { return queue->Put(message).ok(); },
       [&](Message& message) {
         absl::StatusOr<Message> got = queue->Get();
@@ -36,7 +36,7 @@ absl::StatusOr<double> OurStream() {
 absl::StatusOr<double> RingStream() {
   SharedObject<LamportRing<Message, kCapacity>> ring;
   return StreamPerSecond(
-      5'000'000,
+      2'000'000,
       [&](const Message& message) {
         ring->Push(message);
         return true;
@@ -89,7 +89,7 @@ absl::StatusOr<double> OurPingPong() {
 absl::StatusOr<double> SpinPingPong() {
   SharedObject<SpinTurns> turns;
   return OneWayNanoseconds(
-      500'000, [&](int64_t i) { return turns->Ask(i); },
+      200'000, [&](int64_t i) { return turns->Ask(i); },
       [&](int64_t i) { return turns->Answer(i); });
 }
 
