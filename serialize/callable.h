@@ -797,7 +797,8 @@ absl::Status GetResult(D& decoder, Tag<absl::Status>) {
 }
 template <class D, class T>
 absl::StatusOr<T> GetResult(D& decoder, Tag<absl::StatusOr<T>>) {
-  absl::StatusOr<T> result(absl::in_place);
+  absl::StatusOr<T> result;
+  result.emplace();
   Get(decoder, result);
   return result;
 }

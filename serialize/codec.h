@@ -745,7 +745,8 @@ absl::StatusOr<T> Decode(std::string_view bytes,
       if constexpr (serialize_internal::IsFlat<T>()) {
         serialize_internal::Reader reader(bytes);
         serialize_internal::FlatDecoder decoder(reader);
-        absl::StatusOr<T> result(absl::in_place);
+        absl::StatusOr<T> result;
+        result.emplace();
         serialize_internal::Get(decoder, *result);
         if (reader.remaining() != 0) {
           return serialize_internal::TrailingBytes(reader);
@@ -753,7 +754,8 @@ absl::StatusOr<T> Decode(std::string_view bytes,
         return result;
       } else {
         Decoder decoder(bytes, std::move(descriptors));
-        absl::StatusOr<T> result(absl::in_place);
+        absl::StatusOr<T> result;
+        result.emplace();
         decoder(*result);
         decoder.serializeDeferments();
         absl::Status whole = decoder.Finish();
@@ -778,7 +780,8 @@ absl::StatusOr<T> DecodeFrom(Decoder& decoder) {
     return absl::InternalError("");
   } else {
     try {
-      absl::StatusOr<T> result(absl::in_place);
+      absl::StatusOr<T> result;
+      result.emplace();
       decoder(*result);
       return result;
     } catch (...) {
