@@ -3,12 +3,14 @@
 #include "cohort/os/process_id.h"
 
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <new>
 
+#include "cohort/os/check.h"
 #include "cohort/os/status.h"
 
 namespace cohort::os {
@@ -39,12 +41,41 @@ bool IsSingleThreaded() {
   return false;
 }
 
-// The system call, not the C library's word: some kinds of clone leave a
-// library's cache behind.
-Creator::Creator() : pid_(static_cast<pid_t>(syscall(SYS_getpid))) {}
+namespace {
+
+// A page that the kernel clears in every copy of the process, whichever way the
+// copy was made. It holds which process of a line of copies this is; 0: a copy
+// in which nobody has asked yet.
+std::atomic<uint64_t>& WipedOnFork() {
+  static std::atomic<uint64_t>* const word = [] {
+    void* const page =
+        mmap(nullptr, sizeof(std::atomic<uint64_t>), PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    Check(page != MAP_FAILED && madvise(page, sizeof(std::atomic<uint64_t>),
+                                        MADV_WIPEONFORK) == 0,
+          "no page that a fork clears: Linux 4.14 and memory for one page are "
+          "needed");
+    return new (page) std::atomic<uint64_t>(0);
+  }();
+  return *word;
+}
+
+// Copied by fork, so that a copy goes on counting where its parent was.
+std::atomic<uint64_t> last_generation = 0;
+
+}  // namespace
+
+Creator::Creator() {
+  std::atomic<uint64_t>& current = WipedOnFork();
+  generation_ = current.load(std::memory_order_acquire);
+  if (generation_ != 0) return;
+  const uint64_t mine = last_generation.fetch_add(1) + 1;
+  // Another thread may have been first; its number holds.
+  if (current.compare_exchange_strong(generation_, mine)) generation_ = mine;
+}
 
 bool Creator::IsMe() const {
-  return static_cast<pid_t>(syscall(SYS_getpid)) == pid_;
+  return WipedOnFork().load(std::memory_order_acquire) == generation_;
 }
 
 }  // namespace cohort::os

@@ -6,8 +6,6 @@
 #ifndef COHORT_OS_PROCESS_ID_H_
 #define COHORT_OS_PROCESS_ID_H_
 
-#include <sys/types.h>
-
 #include <cstdint>
 
 #include "absl/status/statusor.h"
@@ -32,11 +30,12 @@ bool IsSingleThreaded();
 class Creator final {
  public:
   Creator();
-  // True iff the caller is the very process that constructed this.
+  // True iff the caller is the very process that constructed this, and no copy
+  // of it by fork(), _Fork() or clone(). Costs a load.
   [[nodiscard]] bool IsMe() const;
 
  private:
-  pid_t pid_;
+  uint64_t generation_;
 };
 
 }  // namespace cohort::os
