@@ -72,11 +72,11 @@ def cohort_repositories():
 
     # Boost and TBB are peers of //benchmarks/peers and of nothing else.
     for library in [
-        "boost",
+        "boost.interprocess",
         "cereal",
         "com_github_google_benchmark",
         "com_google_absl",
         "com_google_googletest",
-        "tbb",
+        "onetbb",
     ]:
         _once(_system_library, library, library = library)
