@@ -10,6 +10,7 @@
 #include <array>
 #include <fstream>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "cohort/os/deadline.h"
@@ -33,7 +34,11 @@ std::vector<std::string> Names(const char* folder) {
 }  // namespace
 
 LeakLedger::LeakLedger(LeakLedgerOptions options)
-    : options_(std::move(options)), before_(Take()) {}
+    : options_(std::move(options)) {
+  // A sanitizer starts a thread of its own together with the program's first.
+  std::thread([] {}).join();
+  before_ = Take();
+}
 
 LeakLedger::Snapshot LeakLedger::Take() const {
   Snapshot snapshot;

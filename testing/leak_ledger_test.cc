@@ -101,15 +101,17 @@ TEST(LeakLedgerTest, NamesWhatStaysInDevShm) {
 }
 
 TEST(LeakLedgerTest, WaitsForWhatIsJustGoing) {
-  LeakLedger ledger({.patience = std::chrono::seconds(20)});
-  std::thread thread([] {});
-  Child child = Child::Fork([] {});
-  std::thread reaper([&] {
-    thread.join();
-    Child gone = std::move(child);
-    gone.Wait();
+  LeakLedger ledger({.patience = std::chrono::seconds(60)});
+  // Open until the first look at the descriptors has happened, at least.
+  std::promise<int> opened;
+  std::thread closer([&] {
+    const int fd = memfd_create("closing", MFD_CLOEXEC);
+    opened.set_value(fd);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    close(fd);
   });
-  reaper.detach();
+  opened.get_future().wait();
+  closer.detach();
   EXPECT_TRUE(ledger.Check());
 }
 

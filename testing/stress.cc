@@ -72,9 +72,14 @@ class Chaos final {
     std::uniform_int_distribution<int64_t> pause(0,
                                                  2 * options_.rhythm.count());
     std::uniform_int_distribution<size_t> choice(0, bodies_.size() - 1);
-    while (!bodies_.empty() && !end.Passed()) {
+    while (!bodies_.empty() && !end.Passed() &&
+           report_.failures < options_.max_failures) {
       std::this_thread::sleep_for(std::chrono::microseconds(pause(random_)));
       Strike(choice(random_));
+    }
+    for (size_t i = 0; i < workers_.size(); ++i) {
+      failed_[i] = !workers_[i].Running();
+      if (failed_[i]) Complain(i, workers_[i].Wait());
     }
     control_->stop = true;
     const cohort::Deadline patience =
@@ -83,7 +88,7 @@ class Chaos final {
       const std::optional<End> end_of_worker = workers_[i].WaitFor(patience);
       if (!end_of_worker.has_value()) {
         Fail(i, "does not return after the end");
-      } else if (*end_of_worker != Exited(0)) {
+      } else if (*end_of_worker != Exited(0) && !failed_[i]) {
         Complain(i, *end_of_worker);
       }
     }
@@ -142,6 +147,7 @@ class Chaos final {
   Shared<Control> control_;
   std::vector<Child> workers_;
   std::vector<int64_t> incarnations_;
+  std::vector<bool> failed_;  // By the end of time, and reported.
   std::mt19937_64 random_;
   ChaosReport report_;
 };

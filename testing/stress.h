@@ -59,6 +59,8 @@ struct ChaosOptions {
   uint64_t seed = 0;
   // Workers that do not return within this time after the end are a failure.
   std::chrono::milliseconds patience = std::chrono::seconds(20);
+  // Time is over early after this many failures.
+  int64_t max_failures = 10;
   // How a worker dies. With SIGSTOP it is stopped for a moment, not killed.
   int signal = 9;
 };
