@@ -60,7 +60,10 @@ class Chaos final {
  public:
   Chaos(const std::vector<std::function<void(const Worker&)>>& bodies,
         const ChaosOptions& options)
-      : bodies_(bodies), options_(options), incarnations_(bodies.size(), 0) {
+      : bodies_(bodies),
+        options_(options),
+        incarnations_(bodies.size(), 0),
+        failed_(bodies.size(), false) {
     report_.seed = ChooseSeed(options.seed);
     random_.seed(report_.seed);
   }
