@@ -103,7 +103,8 @@ void Raise(int signal) { raise(signal); }
 void Sleep() {
   for (;;) pause();
 }
-// Says that it is there, and ends when the other end is closed.
+// Says that it is there, and ends at a word from the other end. (A forked child
+// would wait in vain for a hang-up: it holds a copy of the other end itself.)
 void Serve(os::Descriptor line) {
   Say(line, "here");
   (void)Hear(line);
@@ -396,7 +397,7 @@ TEST_P(ProcessTest, JoinWithATimeLimit) {
                 StatusIs(absl::StatusCode::kDeadlineExceeded,
                          HasSubstr("process child (pid ")));
   }
-  line.here.Reset();
+  Say(line.here, "end");
   EXPECT_TRUE(MustJoin(process).ok());
   EXPECT_FALSE(process.is_alive());
   EXPECT_TRUE(MustJoin(process).ok()) << "joined twice";
@@ -428,7 +429,7 @@ TEST_P(ProcessTest, PollHandleTellsTheEnd) {
       os::Descriptor(fcntl(process.poll_handle(), F_DUPFD_CLOEXEC, 0))
           .Duplicate());
   EXPECT_EQ(*os::WaitPidfd(handle, Deadline::Now()), false);
-  line.here.Reset();
+  Say(line.here, "end");
   EXPECT_EQ(*os::WaitPidfd(handle, Deadline::Infinite()), true);
   EXPECT_FALSE(process.is_alive());
   EXPECT_TRUE(MustJoin(process).ok());
@@ -617,7 +618,7 @@ TEST_P(ProcessTest, CopiesInAForkedProcessAreInert) {
   ASSERT_EQ(waitpid(copy, &status, 0), copy);
   EXPECT_EQ(status, 0);
   EXPECT_TRUE(process.is_alive());
-  line.here.Reset();
+  Say(line.here, "end");
   EXPECT_TRUE(MustJoin(process).ok());
 }
 
@@ -653,7 +654,7 @@ TEST_P(ProcessTest, DetachedChildRunsOnAndIsCollectedLater) {
   }
   EXPECT_EQ(Hear(line.here), "here");
   EXPECT_EQ(kill(pid, 0), 0);
-  line.here.Reset();
+  Say(line.here, "end");
   // It ends now; some start after that collects it.
   while (kill(pid, 0) == 0) ASSERT_TRUE(Run(Nothing).ok());
   EXPECT_EQ(errno, ESRCH);
@@ -844,7 +845,7 @@ TEST_F(SpawnTest, ChildOutlivesTheThreadThatStartedIt) {
   ASSERT_OK(process);
   EXPECT_EQ(Hear(line.here), "here");
   EXPECT_TRUE(process->is_alive());
-  line.here.Reset();
+  Say(line.here, "end");
   EXPECT_TRUE(MustJoin(*process).ok());
 }
 
