@@ -8,7 +8,8 @@ Usage: collect.py [--quick] [--json FILE] [--compiler NAME] [--timeout SECONDS]
 `tools/bench` builds the programs and calls this. FOLDER holds them, in
 `FOLDER/rows` and `FOLDER/peers`. A program is called once per row. It says whom
 it measures before it does, so that one who hangs or dies is left out with the
-reason, and the row is played again without them.
+reason, and the row is played again without them. Google Benchmark programs in
+`FOLDER/alone` are run afterwards.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 # Which rows a program has, so that one that was not built is missed by name.
@@ -234,6 +236,35 @@ def print_row(row):
         print(f"    goal: ours {goal['goal']}: {verdict}")
 
 
+def run_alone(folder, quick):
+    """Runs the Google Benchmark programs of a folder; returns what they say."""
+    found = []
+    for program in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        print(f"\n{program}", flush=True)
+        with tempfile.NamedTemporaryFile(suffix=".json") as out:
+            try:
+                end = subprocess.run(
+                    [
+                        os.path.join(folder, program),
+                        f"--benchmark_min_time={0.1 if quick else 0.5}",
+                        f"--benchmark_out={out.name}",
+                        "--benchmark_out_format=json",
+                    ],
+                    check=False,
+                    stdin=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    timeout=120,
+                )
+                figures = json.load(out).get("benchmarks", [])
+                why = None if end.returncode == 0 else how_it_ended(end.returncode)
+            except (subprocess.TimeoutExpired, ValueError) as error:
+                figures, why = [], str(error)
+        if why is not None:
+            print(f"    not measured: {why}")
+        found.append({"program": program, "benchmarks": figures, "missing": why})
+    return found
+
+
 def processor():
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
@@ -307,6 +338,9 @@ def main():
         print()
         print_row(row)
         sys.stdout.flush()
+    alone = run_alone(os.path.join(options.programs, "alone"), options.quick)
+    if alone:
+        report["alone"] = alone
     measured = sum(row["ours"] is not None for row in report["rows"])
     print(
         f"\n{measured} of {len(report['rows'])} rows measured in "
