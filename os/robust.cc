@@ -70,6 +70,7 @@ RobustThread& RobustThread::Bind() {
   }
   self->head_ = head;
   self->held_[0].link = &head->list;
+  self->top_ = self->held_;
   self->may_spin_ = UsableCpus() > 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->tid_ = static_cast<uint32_t>(syscall(SYS_gettid));
@@ -81,7 +82,7 @@ RobustThread& RobustThread::Bind() {
 void RobustThread::AtThreadExit(void* thread) {
   auto* const self = static_cast<RobustThread*>(thread);
   // The kernel will still walk the fences of what is held.
-  if (self->top_ != 0) return;
+  if (self->tid_ != 0 && self->held() != 0) return;
   self_ = &unbound_;
   munmap(thread, sizeof(RobustThread));
 }
@@ -89,8 +90,8 @@ void RobustThread::AtThreadExit(void* thread) {
 void RobustThread::RefreshCpus() { may_spin_ = UsableCpus() > 1; }
 
 bool RobustThread::Holds(const RobustNode& node) const {
-  for (uint32_t i = top_; i > 0; --i) {
-    if (held_[i].link == &node.next) return true;
+  for (const Held* at = top_; at > held_; --at) {
+    if (at->link == &node.next) return true;
   }
   return false;
 }
@@ -111,7 +112,7 @@ void RobustThread::SetForeignPrev(RobustLink* entry, RobustLink* prev) {
 }
 
 void RobustThread::PushAboveForeign(RobustLink* link, RobustLink* first) {
-  if (top_ == kMaxHeld) {
+  if (held() == kMaxHeld) {
     Fatal("one thread holds 1024 mutexes and locks another");
   }
   Fence* fence = free_fence_;
@@ -123,24 +124,23 @@ void RobustThread::PushAboveForeign(RobustLink* link, RobustLink* first) {
   RobustLink* const below = &fence->node.next;
   Store(below->next, first);
   Store(link->next, below);
-  held_[top_ + 1] = {link, fence};
-  ++top_;
+  *++top_ = {link, fence};
   Store(head_->list.next, link);
   SetForeignPrev(first, below);
 }
 
 bool RobustThread::UnlinkAnywhere(RobustLink* link) {
-  uint32_t at = top_;
-  while (at > 0 && held_[at].link != link) --at;
-  if (at == 0) return false;
+  Held* at = top_;
+  while (at > held_ && at->link != link) --at;
+  if (at == held_) return false;
 
   // The entry above: known, or found behind the last private entry before it by
   // a walk over libc's own.
   const bool at_top = at == top_;
-  const bool above_is_ours = !at_top && held_[at + 1].fence == nullptr;
+  const bool above_is_ours = !at_top && at[1].fence == nullptr;
   RobustLink* above = at_top          ? &head_->list
-                      : above_is_ours ? held_[at + 1].link
-                                      : &held_[at + 1].fence->node.next;
+                      : above_is_ours ? at[1].link
+                                      : &at[1].fence->node.next;
   if (!above_is_ours) {
     for (int hops = 0; Load(above->next) != link; ++hops) {
       above = Strip(Load(above->next));
@@ -150,15 +150,15 @@ bool RobustThread::UnlinkAnywhere(RobustLink* link) {
     }
   }
 
-  Fence* const fence = held_[at].fence;
+  Fence* const fence = at->fence;
   if (fence == nullptr) {
-    Store(above->next, held_[at - 1].link);
+    Store(above->next, at[-1].link);
   } else {
     RobustLink* const below = Load(fence->node.next.next);
-    const bool below_is_foreign = below != held_[at - 1].link;
+    const bool below_is_foreign = below != at[-1].link;
     if (above_is_ours && below_is_foreign) {
       Store(above->next, &fence->node.next);
-      held_[at + 1].fence = fence;
+      at[1].fence = fence;
     } else {
       Store(above->next, below);
       if (below_is_foreign) SetForeignPrev(below, above);
@@ -166,8 +166,8 @@ bool RobustThread::UnlinkAnywhere(RobustLink* link) {
       free_fence_ = fence;
     }
   }
-  std::memmove(&held_[at], &held_[at + 1], (top_ - at) * sizeof(Held));
-  held_[top_].fence = nullptr;
+  std::memmove(at, at + 1, static_cast<size_t>(top_ - at) * sizeof(Held));
+  top_->fence = nullptr;
   --top_;
   return true;
 }

@@ -90,7 +90,7 @@ class RobustThread final {
   [[nodiscard]] bool Holds(const RobustNode& node) const;
 
   // How many nodes are pushed.
-  [[nodiscard]] int held() const { return static_cast<int>(top_); }
+  [[nodiscard]] int held() const { return static_cast<int>(top_ - held_); }
 
   // True where a holder can be running while this thread spins: the thread may
   // run on more than one processor. As of the last RefreshCpus().
@@ -152,13 +152,13 @@ class RobustThread final {
   static constinit thread_local RobustThread* self_;
 
   uint32_t tid_ = 0;  // 0 before Bind() and after a fork.
-  uint32_t top_ = 0;
   Head* head_ = nullptr;
+  Held* top_ = nullptr;  // Within `held_`: our entry nearest to the head.
   bool may_spin_ = false;
   Fence* free_fence_ = nullptr;
   uint32_t fences_used_ = 0;
-  // In list order; [0] stands for the head itself, [top_] for our entry nearest
-  // to it. The entry below [i] is its fence, or else [i - 1].
+  // In list order; [0] stands for the head itself. The entry below one of these
+  // is its fence, or else the one before.
   Held held_[kMaxHeld + 1] = {};
   Fence fences_[kMaxHeld] = {};
 };
@@ -174,23 +174,25 @@ inline RobustThread& RobustThread::Self() {
 inline void RobustThread::Push(RobustNode& node) {
   RobustLink* const link = &node.next;
   RobustLink* const first = head_->list.next;
-  if (first != held_[top_].link || top_ == kMaxHeld) [[unlikely]] {
+  Held* const top = top_;
+  if (first != top->link || top == &held_[kMaxHeld]) [[unlikely]] {
     return PushAboveForeign(link, first);
   }
   Store(link->next, first);
-  held_[top_ + 1].link = link;
-  ++top_;
+  top[1].link = link;
+  top_ = top + 1;
   Store(head_->list.next, link);
 }
 
 inline bool RobustThread::Unlink(RobustNode& node) {
   RobustLink* const link = &node.next;
-  if (held_[top_].link != link || head_->list.next != link ||
-      held_[top_].fence != nullptr) [[unlikely]] {
+  Held* const top = top_;
+  if (top->link != link || head_->list.next != link || top->fence != nullptr)
+      [[unlikely]] {
     return UnlinkAnywhere(link);
   }
-  Store(head_->list.next, held_[top_ - 1].link);
-  --top_;
+  Store(head_->list.next, top[-1].link);
+  top_ = top - 1;
   return true;
 }
 

@@ -50,6 +50,7 @@ bool Mutex::LockSlow(os::RobustThread& thread, Deadline deadline) {
       break;
   }
   thread.Push(node_);
+  thread.Unpend();
   return true;
 }
 

@@ -133,7 +133,8 @@ inline void Mutex::lock() {
     LockSlow(thread, Deadline::Infinite());
     return;
   }
-  thread.Push(node_);  // Stays pending too: one store less.
+  thread.Push(node_);
+  thread.Unpend();
 }
 
 inline void Mutex::unlock() {

@@ -148,6 +148,9 @@ class MutexCrashTest : public testing::Test {
   std::atomic<uint32_t>& word() {
     return *reinterpret_cast<std::atomic<uint32_t>*>(&arena_->mu);
   }
+  std::atomic<uint32_t>& short_word() {
+    return *reinterpret_cast<std::atomic<uint32_t>*>(&arena_->short_lock);
+  }
   void HoldByNobody() { word() = static_cast<uint32_t>(getpid()); }
   void Adopt() {
     os::RobustThread& thread = os::RobustThread::Self();
@@ -158,9 +161,16 @@ class MutexCrashTest : public testing::Test {
         sizeof(os::RobustNode)));
   }
 
+  // Survivors that sleep on the lock word as any waiter does, but not in
+  // slices: who is not woken, by the one who unlocks or by the kernel, sleeps
+  // for ever.
   static std::vector<std::function<void()>> Sleepers(
-      int count, const std::function<void()>& body) {
-    return std::vector<std::function<void()>>(count, body);
+      int count, std::atomic<uint32_t>& word, std::function<void()> body) {
+    return std::vector<std::function<void()>>(count, [&word, body] {
+      const uint32_t seen = word.fetch_or(sync_internal::kWaiters);
+      os::FutexWait(word, seen | sync_internal::kWaiters, Deadline::Infinite());
+      body();
+    });
   }
 
   void Run(KillScenario scenario) {
@@ -247,7 +257,7 @@ TEST_F(MutexCrashTest, UnlockBeforeSleepers) {
                Change(*arena_);
                arena_->mu.unlock();
              },
-         .sleepers = Sleepers(sleepers, [&] { Use(); }),
+         .sleepers = Sleepers(sleepers, word(), [&] { Use(); }),
          .check =
              [&](const KillPoint& point) {
                for (int i = 0; i < sleepers; ++i) {
@@ -259,6 +269,37 @@ TEST_F(MutexCrashTest, UnlockBeforeSleepers) {
                }
              }});
   }
+}
+
+// What the next holder does with the lock's links must not cut the list of the
+// one who freed it: that one still holds another lock.
+TEST_F(MutexCrashTest, UnlockWhileAnotherIsHeld) {
+  Run({.name = "mutex/unlock, another one held, sleeper",
+       .setup =
+           [&] {
+             Reset();
+             HoldByNobody();
+           },
+       .prepare =
+           [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+             arena_->second.lock();
+             Adopt();
+           },
+       .operation = [&]()
+                        ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.unlock(); },
+       // It dies with the lock linked into a list of its own.
+       .sleepers = Sleepers(
+           1, word(),
+           [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); }),
+       .check =
+           [&](const KillPoint& point) {
+             ASSERT_TRUE(point.AwaitSleeper(0));
+             CheckUsable();
+             ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)))
+                 << "the other lock is lost";
+             EXPECT_TRUE(arena_->second.poisoned());
+             arena_->second.unlock();
+           }});
 }
 
 TEST_F(MutexCrashTest, TryLock) {
@@ -405,7 +446,7 @@ TEST_F(MutexCrashTest, WokenWaiter) {
              Adopt();
              arena_->mu.unlock();
            },
-       .sleepers_behind = Sleepers(2, [&] { Use(); }),
+       .sleepers_behind = Sleepers(2, word(), [&] { Use(); }),
        .check =
            [&](const KillPoint& point) {
              ASSERT_TRUE(point.AwaitSleeper(0));
@@ -433,7 +474,7 @@ TEST_F(MutexCrashTest, WokenWaiterBehindABarger) {
          arena_->mu.unlock();
        }},
        .while_blocked = [&] { arena_->gate.Open(); },
-       .sleepers_behind = Sleepers(2, [&] { Use(); }),
+       .sleepers_behind = Sleepers(2, word(), [&] { Use(); }),
        .check =
            [&](const KillPoint& point) {
              for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
@@ -452,7 +493,7 @@ TEST_F(MutexCrashTest, WokenByADeath) {
          arena_->gate.Pass();  // And ends, holding it.
        }},
        .while_blocked = [&] { arena_->gate.Open(); },
-       .sleepers_behind = Sleepers(2, [&] { Use(); }),
+       .sleepers_behind = Sleepers(2, word(), [&] { Use(); }),
        .check =
            [&](const KillPoint& point) {
              for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
@@ -497,7 +538,7 @@ TEST_F(MutexCrashTest, ShortLockWoken) {
          arena_->short_lock.Unlock();
        }},
        .while_blocked = [&] { arena_->gate.Open(); },
-       .sleepers_behind = Sleepers(2, [&] { UseShort(); }),
+       .sleepers_behind = Sleepers(2, short_word(), [&] { UseShort(); }),
        .check =
            [&](const KillPoint& point) {
              for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));

@@ -2,6 +2,7 @@
 
 #include "cohort/sync/mutex.h"
 
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -28,7 +29,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 #include "cohort/os/deadline.h"
+#include "cohort/os/futex.h"
 #include "cohort/sync/internal/lock_word.h"
+#include "cohort/sync/internal/short_lock.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/shared.h"
 #include "gtest/gtest.h"
@@ -178,6 +181,69 @@ TEST(MutexTest, WakesOneSleeperAfterTheOther) {
   mu->unlock();
   for (Child& sleeper : sleepers) EXPECT_EQ(sleeper.Wait(), Exited(0));
   EXPECT_TRUE(Free(*mu));
+}
+
+// The sleepers here do without slices: each wake-up has to be a real one.
+TEST(MutexTest, UnlockWakesOneEachTime) {
+  Shared<Mutex> mu;
+  auto& word = *reinterpret_cast<std::atomic<uint32_t>*>(mu.get());
+  mu->lock();
+  std::vector<Child> sleepers;
+  for (int i = 0; i < 3; ++i) {
+    sleepers.push_back(Child::Fork([&] {
+      const uint32_t seen = word.fetch_or(sync_internal::kWaiters);
+      os::FutexWait(word, seen | sync_internal::kWaiters, Deadline::Infinite());
+    }));
+    ASSERT_TRUE(sleepers.back().AwaitAsleepInFutex());
+  }
+  for (int asleep = 3; asleep > 0; --asleep) {
+    int ended = 0;
+    mu->unlock();
+    while (ended == 0) {
+      for (Child& sleeper : sleepers) ended += sleeper.Running() ? 0 : 1;
+      ended -= 3 - asleep;
+    }
+    EXPECT_EQ(ended, 1);
+    EXPECT_NE(word & sync_internal::kWaiters, 0u);  // Kept for the next.
+    mu->lock();
+  }
+  // Nobody is left; the mark goes with the first wake-up that finds nobody.
+  mu->unlock();
+  EXPECT_EQ(word, 0u);
+}
+
+// A stale one could mark a foreign object that is mapped here later.
+TEST(MutexTest, LeavesNothingPending) {
+  struct robust_list_head* head = nullptr;
+  size_t size = 0;
+  ASSERT_EQ(syscall(SYS_get_robust_list, 0, &head, &size), 0);
+  Shared<Mutex> mu;
+  Shared<Mutex> other;
+  sync_internal::ShortLock section;
+  Child holder = Child::Fork([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    other->lock();
+    pause();
+  });
+  while (Free(*other)) sched_yield();
+
+  mu->lock();
+  EXPECT_EQ(head->list_op_pending, nullptr);
+  EXPECT_FALSE(mu->try_lock());
+  EXPECT_EQ(head->list_op_pending, nullptr);
+  mu->unlock();
+  EXPECT_EQ(head->list_op_pending, nullptr);
+  EXPECT_FALSE(other->try_lock());
+  EXPECT_EQ(head->list_op_pending, nullptr);
+  EXPECT_FALSE(other->try_lock_for(milliseconds(1)));
+  EXPECT_EQ(head->list_op_pending, nullptr);
+  ASSERT_TRUE(mu->try_lock());
+  EXPECT_EQ(head->list_op_pending, nullptr);
+  mu->unlock();
+  EXPECT_EQ(head->list_op_pending, nullptr);
+  EXPECT_EQ(section.Lock(), sync_internal::Acquired::kClean);
+  section.Unlock();
+  EXPECT_EQ(head->list_op_pending, nullptr);
+  EXPECT_EQ(head->list.next, &head->list);
 }
 
 TEST(MutexTest, TriesWithoutWaiting) {
