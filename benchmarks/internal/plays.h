@@ -11,6 +11,7 @@
 #ifndef COHORT_BENCHMARKS_INTERNAL_PLAYS_H_
 #define COHORT_BENCHMARKS_INTERNAL_PLAYS_H_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -30,14 +31,22 @@ struct Message {
 };
 static_assert(sizeof(Message) == 64);
 
-// Nanoseconds per call of `act`, on one processor.
+// Nanoseconds per call of `act`, on one processor: of 101 short stretches,
+// the median, so that a stretch in which somebody else ran does not count.
 template <typename Act>
 double NanosecondsEach(int64_t times, Act act) {
   PinTo(kFirstCpu);
-  for (int64_t i = 0; i < times / 100; ++i) act();
-  const int64_t begin = Now();
-  for (int64_t i = 0; i < times; ++i) act();
-  return static_cast<double>(Now() - begin) / static_cast<double>(times);
+  std::array<int64_t, 101> stretches;
+  const int64_t length = times / static_cast<int64_t>(stretches.size());
+  for (int64_t i = 0; i < length; ++i) act();
+  for (int64_t& stretch : stretches) {
+    const int64_t begin = Now();
+    for (int64_t i = 0; i < length; ++i) act();
+    stretch = Now() - begin;
+  }
+  const auto median = stretches.begin() + stretches.size() / 2;
+  std::nth_element(stretches.begin(), median, stretches.end());
+  return static_cast<double>(*median) / static_cast<double>(length);
 }
 
 // Calls of `increment` per second, of two processes together, on two
