@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `cohort::Shared<T>` is a handle to one T in shared memory of its own. Handles
+// are copied and sent to other processes; the object stays where it is.
+//
+//   struct Board {
+//     cohort::Mutex mu;
+//     int64_t score ABSL_GUARDED_BY(mu) = 0;
+//   };
+//   absl::StatusOr<cohort::Shared<Board>> board =
+//       cohort::Shared<Board>::Create();
+//   if (!board.ok()) return board.status();
+//   Process::Start({}, Play, *board);         // void Play(Shared<Board> board)
+//   cohort::MutexLock lock((*board)->mu);
+//   (*board)->score += 1;
+//
+// T lies at another address in each process: no pointers, references, strings
+// or containers in it, no virtual functions. The object is never destroyed; its
+// memory goes when the last handle of the last process has gone.
+//
+// For many small objects put them into one struct; for raw bytes or a size that
+// is known at run time only, take a Region (shm/region.h).
+
+#ifndef COHORT_SHM_SHARED_H_
+#define COHORT_SHM_SHARED_H_
+
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cohort/os/check.h"
+#include "cohort/os/descriptor.h"
+#include "cohort/shm/region.h"
+#include "cohort/shm/type_tag.h"
+
+namespace cohort {
+
+// Shared<T>
+//
+// |       | Create, Attach | *, ->  | copy             | process dies      |
+// |-------+----------------+--------+------------------+-------------------|
+// | Empty | Full           | fatal  | Empty            | --                |
+// | Full  | --             | the T  | both Full: one T | T stays as it was |
+//
+// Contract
+//   Placement:      private memory. The T begins at a page, in a region that
+//                   bears TypeTag<T>().
+//   Thread-safety:  each handle for itself, as a std::shared_ptr; the T as it
+//                   says of itself.
+//   Process-safety: as the T says of itself, in one PID namespace.
+//   Fork-safety:    a handle works in the child and means the same T.
+//   Crash-safety:   the T stays as the dead process left it, possibly in the
+//                   middle of a change: guard it with a Mutex and repair.
+//   Signal-safety:  *, -> and get().
+//   Errors:         as Region's; FailedPrecondition also for a region that
+//                   holds something else than a T. Use of an empty handle is
+//                   fatal.
+//   Ordering:       a T is seen fully constructed by whoever got a handle.
+//   Cost:           as Region's: at least two pages. Use: one load.
+//   Reference:      docs/design/region.md.
+template <typename T>
+class Shared final {
+ public:
+  // Refers to nothing, until assigned to.
+  Shared() = default;
+
+  // A new T, made of `args` by its constructor or, if it is an aggregate, in
+  // braces; without any, every member has its initial value.
+  template <typename... Args>
+  static absl::StatusOr<Shared> Create(Args&&... args) {
+    CheckType();
+    absl::StatusOr<Region> region =
+        Region::Create({.size = sizeof(T), .name = "shared", .type_tag = kTag});
+    if (!region.ok()) return region.status();
+    void* const place = region->bytes().data();
+    if constexpr (std::is_aggregate_v<T>) {
+      ::new (place) T{std::forward<Args>(args)...};
+    } else {
+      ::new (place) T(std::forward<Args>(args)...);
+    }
+    return Shared(*std::move(region));
+  }
+
+  // The T in a region that another process made by Create().
+  static absl::StatusOr<Shared> Attach(Region region) {
+    CheckType();
+    if (region.type_tag() != kTag || region.size() != sizeof(T)) {
+      return absl::FailedPreconditionError(
+          "shared: the region received holds an object of another type; hand "
+          "it to a Shared<T> with the T that it was created with");
+    }
+    return Shared(std::move(region));
+  }
+  static absl::StatusOr<Shared> Attach(os::Descriptor memory) {
+    absl::StatusOr<Region> region = Region::Attach(std::move(memory));
+    if (!region.ok()) return region.status();
+    return Attach(*std::move(region));
+  }
+
+  [[nodiscard]] bool empty() const { return object_ == nullptr; }
+
+  // The object; null in an empty handle. A const handle points to a mutable T,
+  // as a pointer does.
+  [[nodiscard]] T* get() const { return object_; }
+
+  // Likewise; fatal in an empty handle.
+  T* operator->() const { return std::addressof(**this); }
+  T& operator*() const {
+    os::Check(object_ != nullptr, "an empty Shared<T> was used");
+    return *object_;
+  }
+
+  // The memory that it lies in.
+  [[nodiscard]] const Region& region() const { return region_; }
+
+  // For the codec (serialize/codec.h).
+  template <typename Archive>
+  void save(Archive& archive) const {
+    archive(region_);
+  }
+  template <typename Archive>
+  void load(Archive& archive) {
+    Region region;
+    archive(region);
+    *this = Shared();
+    if (region.empty()) return;
+    absl::StatusOr<Shared> attached = Attach(std::move(region));
+    if (!attached.ok()) archive.Fail(attached.status());
+    *this = *std::move(attached);
+  }
+
+ private:
+  static constexpr uint64_t kTag = TypeTag<T>("shared");
+
+  static consteval void CheckType() {
+    static_assert(std::is_trivially_destructible_v<T>,
+                  "cohort: an object in shared memory is never destroyed, so "
+                  "Shared<T> takes only types without a destructor of their "
+                  "own: no strings, containers or owners of anything");
+    static_assert(!std::is_polymorphic_v<T>,
+                  "cohort: virtual functions are found through a pointer, "
+                  "which means nothing in another process; Shared<T> takes "
+                  "only types without them");
+    static_assert(alignof(T) <= 4096,
+                  "cohort: Shared<T> aligns to a page of 4096 bytes, no more");
+  }
+
+  explicit Shared(Region region)
+      : region_(std::move(region)),
+        object_(std::launder(reinterpret_cast<T*>(region_.bytes().data()))) {}
+
+  Region region_;
+  T* object_ = nullptr;
+};
+
+}  // namespace cohort
+
+#endif  // COHORT_SHM_SHARED_H_
