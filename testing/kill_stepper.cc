@@ -774,9 +774,14 @@ class KillStepper final {
     violation.last = where.str();
   }
 
-  bool TooManyHangs() {
-    if (hangs_ < options_.max_hangs) return false;
-    Complain("given up: too many hang", {}, 0);
+  bool GiveUp() {
+    if (given_up_) return true;
+    if (hangs_ < options_.max_hangs &&
+        report_.violations < options_.max_violations) {
+      return false;
+    }
+    given_up_ = true;
+    Complain("given up after so many violations", {}, 0);
     return true;
   }
 
@@ -805,7 +810,7 @@ class KillStepper final {
     const Function& operation = scenario_.operation;
     if (!PreparePath(prepare, operation)) return kills;
     for (int64_t n = 0;; n = Next(n)) {
-      if (TooManyHangs()) return kills;
+      if (GiveUp()) return kills;
       if (!World()) continue;
       const Outcome outcome = KillAt(prepare, operation, n);
       KillPoint point;
@@ -823,7 +828,7 @@ class KillStepper final {
     for (const FirstKill::Stage stage :
          {FirstKill::kFromBegin, FirstKill::kWoken}) {
       for (int64_t n = 0;; n += options_.stride) {
-        if (TooManyHangs()) return kills;
+        if (GiveUp()) return kills;
         if (!World()) continue;
         FirstKill at = {.stage = stage, .instruction = n};
         const Outcome outcome = KillBlocking(at);
@@ -878,14 +883,14 @@ class KillStepper final {
       StepRecovererAfter(point);
       trap_flag_ = trap_flag;
       first_kill_ = nullptr;
-      if (hangs_ >= options_.max_hangs) return;
+      if (given_up_) return;
     }
   }
 
   void StepRecovererAfter(const KillPoint& first) {
     if (!PreparePath(nullptr, scenario_.recover)) return;
     for (int64_t n = 0;; n = Next(n)) {
-      if (TooManyHangs()) return;
+      if (GiveUp()) return;
       if (!World()) return;
       const Outcome outcome = KillAt(nullptr, scenario_.recover, n);
       KillPoint point = first;
@@ -940,6 +945,7 @@ class KillStepper final {
   bool trap_flag_ = false;
   bool refused_ = false;  // ptrace(2) or breakpoints, so trap flag it is.
   int hangs_ = 0;
+  bool given_up_ = false;
   std::optional<Path> path_;  // Of what is being stepped, if traced.
   std::vector<Child> sleepers_;
   std::function<bool()> first_kill_;

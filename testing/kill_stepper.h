@@ -68,7 +68,7 @@ class KillPoint final {
   bool SleeperReturned(std::size_t sleeper) const;
   bool AwaitSleeper(std::size_t sleeper,
                     cohort::Deadline until = cohort::Deadline::After(
-                        std::chrono::milliseconds(1000))) const;
+                        std::chrono::milliseconds(2000))) const;
 
   friend std::ostream& operator<<(std::ostream& out, const KillPoint& point);
 
@@ -149,9 +149,10 @@ struct KillOptions {
   int first_kills = 30;
   // Kill at every `stride`-th instruction only; 1 is every one.
   int64_t stride = 1;
-  // Gives up after so many checkers, victims or sleepers have hung: each costs
-  // its limit.
+  // Gives up after so many checkers, victims or sleepers have hung, each of
+  // which costs its limit, or after so many points with a violation.
   int max_hangs = 8;
+  int64_t max_violations = 100;
 };
 
 struct KillViolation {

@@ -172,7 +172,7 @@ TEST_P(StepperTest, ADeadlockOfTheCheckerIsReported) {
   // A lock that nobody frees when its holder dies.
   Shared<std::atomic<uint32_t>> lock;
   KillOptions options = Options();
-  options.check_limit = milliseconds(30);
+  options.check_limit = milliseconds(300);
   options.max_hangs = 3;
   const KillReport report =
       KillAtEveryInstruction({.name = "dead lock",
@@ -215,6 +215,18 @@ TEST_P(StepperTest, ManyHangsEndTheRun) {
   EXPECT_EQ(report.points, 2) << report;
   EXPECT_THAT(report.details,
               Contains(Field(&KillViolation::message, HasSubstr("given up"))));
+}
+
+TEST_P(StepperTest, ManyViolationsEndTheRun) {
+  KillOptions options = Options();
+  options.max_violations = 3;
+  const KillReport report = KillAtEveryInstruction(
+      {.name = "always wrong",
+       .operation = [] {},
+       .check = [](const KillPoint&) { FAIL() << "as planned"; }},
+      options);
+  EXPECT_EQ(report.points, 3) << report;
+  EXPECT_EQ(report.violations, 4) << report;  // The fourth says so.
 }
 
 TEST_P(StepperTest, ACheckerThatCrashesOrThrowsIsReported) {
@@ -310,6 +322,7 @@ struct Event {
 
 TEST_P(StepperTest, FindsASleeperThatNobodyWakes) {
   Shared<Event> event;
+  milliseconds patience(60);
   KillScenario scenario = {
       .name = "event, lost wake-up",
       .setup = [&] { event->set = 0; },
@@ -321,13 +334,14 @@ TEST_P(StepperTest, FindsASleeperThatNobodyWakes) {
               EXPECT_FALSE(point.SleeperReturned(0));
               return;
             }
-            const auto until = cohort::Deadline::After(milliseconds(100));
+            const auto until = cohort::Deadline::After(patience);
             EXPECT_TRUE(point.AwaitSleeper(0, until));
             EXPECT_TRUE(point.AwaitSleeper(1, until));
           }};
   const KillReport naive = KillAtEveryInstruction(scenario, Options());
   EXPECT_GT(naive.violations, 0) << naive;
   EXPECT_LT(naive.violations, naive.points) << naive;
+  patience = milliseconds(2500);
   scenario.name = "event, slices";
   scenario.sleepers = {[&] { event->AwaitInSlices(); },
                        [&] { event->AwaitInSlices(); }};
@@ -354,6 +368,7 @@ TEST_P(StepperTest, ASleeperThatDoesNotSleepOrDiesIsReported) {
                            .check = [](const KillPoint&) {}};
   EXPECT_THAT(Print(KillAtEveryInstruction(scenario, options)),
               HasSubstr("sleeper 0 does not go to sleep"));
+  options.victim_limit = std::chrono::seconds(20);
   scenario.sleepers = {[] {}};
   EXPECT_THAT(Print(KillAtEveryInstruction(scenario, options)),
               HasSubstr("but ends: Exited(0)"));

@@ -52,7 +52,8 @@ double SecondsFrom(const char* variable) {
 // The limit of one test in seconds; 0 is none.
 double TestLimit() {
   const double seconds = SecondsFrom("COHORT_TEST_SECONDS");
-  return seconds < 0 ? 120 : seconds;
+  if (seconds >= 0) return seconds;
+  return std::max(120.0, SecondsFrom("TEST_TIMEOUT"));
 }
 
 std::string TestName() {

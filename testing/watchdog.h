@@ -12,11 +12,12 @@
 //     ...
 //   }
 //
-// The limit is 120 s for a test, or COHORT_TEST_SECONDS; the whole program must
-// end 5 s before Bazel's own limit (TEST_TIMEOUT), whose message would say
-// nothing. The watchdog is a process of its own, no child of the test and no
-// thread in it: it works when the test is stopped or blocks every signal, and
-// fork(2) stays the fork of a single-threaded program.
+// The limit is COHORT_TEST_SECONDS for each test; without that, 120 s or
+// Bazel's limit for the whole program (TEST_TIMEOUT), if that is more. The
+// program must end 5 s before Bazel's limit in any case: Bazel's own message
+// would say nothing. The watchdog is a process of its own, no child of the test
+// and no thread in it: it works when the test is stopped or blocks every
+// signal, and fork(2) stays the fork of a single-threaded program.
 
 #ifndef COHORT_TESTING_WATCHDOG_H_
 #define COHORT_TESTING_WATCHDOG_H_
