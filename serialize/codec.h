@@ -425,9 +425,9 @@ void PutAll(E& encoder, const T& values) {
 
 template <class E, class T>
 void Put(E& encoder, const T& value) {
-  CheckEncodable<T>();
+  CheckFlaw<T, true>();
   constexpr Shape shape = kShape<T>;
-  if constexpr (FindFlaw<T>() != Flaw::kNone) {
+  if constexpr (FindFlaw<T, true>() != Flaw::kNone) {
     // Said already.
   } else if constexpr (IsBytes<T>()) {
     std::memcpy(encoder.frame().Extend(sizeof(T)), std::addressof(value),
@@ -457,7 +457,8 @@ void Put(E& encoder, const T& value) {
                        shape == Shape::kValarray) {
     PutVarint(encoder.frame(), value.size());
     using Element = typename T::value_type;
-    if constexpr (IsBytes<Element>() && std::ranges::contiguous_range<T>) {
+    if constexpr (IsBytes<Element>() && shape == Shape::kSequence &&
+                  std::ranges::contiguous_range<T>) {
       encoder.frame().Append({reinterpret_cast<const char*>(value.data()),
                               value.size() * sizeof(Element)});
     } else {
@@ -547,9 +548,9 @@ void GetAlternative(D& decoder, uint64_t index, T& value,
 
 template <class D, class T>
 void Get(D& decoder, T& value) {
-  CheckEncodable<T>();
+  CheckFlaw<T, true>();
   constexpr Shape shape = kShape<T>;
-  if constexpr (FindFlaw<T>() != Flaw::kNone) {
+  if constexpr (FindFlaw<T, true>() != Flaw::kNone) {
     // Said already.
   } else if constexpr (IsBytes<T>()) {
     decoder.reader().Read(static_cast<void*>(std::addressof(value)), sizeof(T));

@@ -365,38 +365,51 @@ inline constexpr bool kIsReferenceWrapper = false;
 template <class T>
 inline constexpr bool kIsReferenceWrapper<std::reference_wrapper<T>> = true;
 
-template <class T>
+// `in_place`: for a value that is read where it stands, as members of a class
+// are, and so need not be constructible.
+template <class T, bool in_place = false>
 constexpr Flaw FindFlaw();
 
-// Stand-ins for the initializers of an aggregate: `Anything` becomes a member
-// of any type, `Flawed` only one that cannot travel.
+// Stand-ins for the initializers of the aggregate A: `Anything` becomes a
+// member of any type, `Flawed` only one that cannot travel.
+template <class A>
 struct Anything {
   template <class T>
-  constexpr operator T() const noexcept;  // NOLINT: that is its purpose.
+  requires(!std::is_same_v<std::remove_cv_t<T>, A>) constexpr operator T()
+      const noexcept;  // NOLINT: that is its purpose.
 };
+template <class T, class A>
+constexpr bool IsFlawedMember() {
+  if constexpr (std::is_same_v<std::remove_cv_t<T>, A>) {
+    return false;
+  } else {
+    constexpr Flaw flaw = FindFlaw<T>();
+    return flaw != Flaw::kNone && flaw != Flaw::kNotConstructible;
+  }
+}
+template <class A>
 struct Flawed {
   template <class T>
-  requires(FindFlaw<T>() != Flaw::kNone &&
-           FindFlaw<T>() != Flaw::kNotConstructible) constexpr
-  operator T() const noexcept;  // NOLINT
+  requires(IsFlawedMember<T, A>()) constexpr operator T()
+      const noexcept;  // NOLINT
 };
-template <size_t>
-using AnythingAt = Anything;
+template <class A, size_t>
+using AnythingAt = Anything<A>;
 
-template <class T, size_t... I>
+template <class A, size_t... I>
 constexpr bool TakesAnything(std::index_sequence<I...>) {
-  return requires { T{AnythingAt<I>{}...}; };
+  return requires { A{AnythingAt<A, I>{}...}; };
 }
-template <class T, size_t... I>
+template <class A, size_t... I>
 constexpr bool TakesFlawed(std::index_sequence<I...>) {
-  return requires { T{AnythingAt<I>{}..., Flawed{}}; };
+  return requires { A{AnythingAt<A, I>{}..., Flawed<A>{}}; };
 }
 
 // Whether one of the members of the aggregate T, its array elements included,
 // cannot travel. Looks at the first 24 of them.
 template <class T, size_t At = 0>
 constexpr bool HoldsFlaw() {
-  if constexpr (At == 24) {
+  if constexpr (!std::is_aggregate_v<T> || std::is_empty_v<T> || At == 24) {
     return false;
   } else if constexpr (TakesFlawed<T>(std::make_index_sequence<At>())) {
     return true;
@@ -414,14 +427,14 @@ constexpr Flaw FirstFlaw(Types<T...>) {
   return first;
 }
 
-template <class T>
+template <class T, bool in_place>
 constexpr Flaw FindFlaw() {
   if constexpr (std::is_void_v<T>) {
     return Flaw::kVoid;
   } else if constexpr (std::is_reference_v<T> || kIsReferenceWrapper<T>) {
     return Flaw::kReference;
   } else if constexpr (std::is_const_v<T> || std::is_volatile_v<T>) {
-    return FindFlaw<std::remove_cv_t<T>>();
+    return FindFlaw<std::remove_cv_t<T>, in_place>();
   } else if constexpr (std::is_function_v<std::remove_pointer_t<T>>) {
     return Flaw::kFunctionPointer;
   } else if constexpr (std::is_pointer_v<T> || std::is_null_pointer_v<T>) {
@@ -452,27 +465,29 @@ constexpr Flaw FindFlaw() {
         return FindFlaw<Target>();
       }
     } else if constexpr (shape == Shape::kCereal) {
-      if constexpr (kWaysOut < T >> 1 || kWaysIn < T >> 1) {
+      if constexpr (1 < kWaysOut<T> || 1 < kWaysIn<T>) {
         return Flaw::kTwoWays;
+      } else if constexpr (in_place && kWaysOut<T> == 1 &&
+                           cereal::traits::has_load_and_construct<
+                               T, Decoder>::value) {
+        return Flaw::kNone;
       } else if constexpr (kWaysOut<T> != kWaysIn<T>) {
         return Flaw::kOneWay;
-      } else if constexpr (!std::default_initializable<T>) {
-        return Flaw::kNotConstructible;
       } else {
-        return Flaw::kNone;
+        return in_place || std::default_initializable<T>
+                   ? Flaw::kNone
+                   : Flaw::kNotConstructible;
       }
-    } else if constexpr (shape == Shape::kBytes && std::is_class_v<T> &&
-                         Known<T>::kShape == Shape::kNone) {
-      if constexpr (std::is_aggregate_v<T> && HoldsFlaw<T>()) {
+    } else if constexpr (shape == Shape::kUnit ||
+                         (shape == Shape::kBytes && std::is_class_v<T> &&
+                          Known<T>::kShape == Shape::kNone)) {
+      if constexpr (HoldsFlaw<T>()) {
         return Flaw::kHolds;
-      } else if constexpr (!std::default_initializable<T>) {
-        return Flaw::kNotConstructible;
       } else {
-        return Flaw::kNone;
+        return in_place || std::default_initializable<T>
+                   ? Flaw::kNone
+                   : Flaw::kNotConstructible;
       }
-    } else if constexpr (shape == Shape::kUnit) {
-      return std::default_initializable<T> ? Flaw::kNone
-                                           : Flaw::kNotConstructible;
     } else {
       return FirstFlaw(typename PartsOf<T>::type());
     }
@@ -511,19 +526,19 @@ constexpr bool IsFlat() {
 }  // namespace serialize_internal
 
 template <class T>
-concept Encodable = serialize_internal::FindFlaw<T>()
-== serialize_internal::Flaw::kNone;
+concept Encodable = (serialize_internal::FindFlaw<T>() ==
+                     serialize_internal::Flaw::kNone);
 
 // True for types whose encoding is exactly their sizeof(T) bytes, so that a
 // carrier may copy a value in place.
 template <class T>
 inline constexpr bool kEncodesAsBytes = serialize_internal::IsBytes<T>();
 
-// Stops the build, with the reason, unless T can travel.
-template <class T>
-consteval void CheckEncodable() {
-  using serialize_internal::Flaw;
-  constexpr Flaw flaw = serialize_internal::FindFlaw<T>();
+namespace serialize_internal {
+
+template <class T, bool in_place>
+consteval void CheckFlaw() {
+  constexpr Flaw flaw = FindFlaw<T, in_place>();
   static_assert(flaw != Flaw::kVoid, "cohort: void is not a value to send");
   static_assert(flaw != Flaw::kPointer,
                 "cohort: a pointer means nothing in another process; send the "
@@ -559,6 +574,14 @@ consteval void CheckEncodable() {
   static_assert(flaw != Flaw::kNotConstructible,
                 "cohort: a type that arrives is first default-constructed; "
                 "give it a default constructor");
+}
+
+}  // namespace serialize_internal
+
+// Stops the build, with the reason, unless T can travel.
+template <class T>
+consteval void CheckEncodable() {
+  serialize_internal::CheckFlaw<T, false>();
 }
 
 }  // namespace cohort
