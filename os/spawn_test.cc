@@ -74,7 +74,7 @@ TEST(SpawnTest, TheChildBlocksNoSignals) {
   sigfillset(&all);
   ASSERT_EQ(pthread_sigmask(SIG_SETMASK, &all, &before), 0);
   const absl::StatusOr<Child> child =
-      Spawn(Shell("grep -q '^SigBlk:.0000000000000000' /proc/$$/status"));
+      Spawn(Shell("grep -q '^SigBlk:.0000000000000000' /proc/self/status"));
   ASSERT_EQ(pthread_sigmask(SIG_SETMASK, &before, nullptr), 0);
   EXPECT_EQ(ExitCode(child), 0);
 }
