@@ -199,7 +199,8 @@ TEST(MutexTest, UnlockWakesOneEachTime) {
   for (int asleep = 3; asleep > 0; --asleep) {
     int ended = 0;
     mu->unlock();
-    while (ended == 0) {
+    const Deadline lost = Deadline::After(std::chrono::seconds(10));
+    while (ended == 0 && !lost.Passed()) {
       for (Child& sleeper : sleepers) ended += sleeper.Running() ? 0 : 1;
       ended -= 3 - asleep;
     }
