@@ -119,11 +119,9 @@ absl::StatusOr<Message> ReceiveMessage(const Descriptor& socket,
     received = recvmsg(socket.get(), &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (received >= 0) break;
     if (errno == EINTR) continue;
-    // A peer that died with unread messages of ours in its buffer.
-    if (errno == ECONNRESET) {
-      received = 0;
-      break;
-    }
+    // A peer has ended with messages of ours unread. The kernel says so once,
+    // and before what the peer itself had sent, which can be had after that.
+    if (errno == ECONNRESET) continue;
     if (errno != EAGAIN) return ErrnoStatus(errno, "recvmsg", "socket pair");
     absl::StatusOr<bool> ready = PollReadable(socket, until);
     if (!ready.ok()) return ready.status();

@@ -105,6 +105,17 @@ TEST_F(SocketTest, ReadsWhatIsLeftBeforeTheEnd) {
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
+TEST_F(SocketTest, LastWordsAreHeardThoughOursWereNotRead) {
+  ASSERT_THAT(SendMessage(here_, "never read", {}, kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(there_, "last words", {}, kAtOnce), IsOk());
+  there_.Reset();
+  absl::StatusOr<Message> last = ReceiveMessage(here_, 64, 0, kAtOnce);
+  ASSERT_THAT(last, IsOk());
+  EXPECT_EQ(last->bytes, "last words");
+  EXPECT_THAT(ReceiveMessage(here_, 64, 0, kAtOnce),
+              StatusIs(absl::StatusCode::kOutOfRange));
+}
+
 TEST_F(SocketTest, AFullBufferIsNotNowAndAHugeMessageNever) {
   const std::string block(16 * 1024, 'b');
   absl::Status sent;
