@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `Ring` carries messages, runs of bytes of any length, from any number of
+// processes to any number of others, in a region of shared memory. It is what
+// the queues are made of; it knows neither types nor statuses.
+//
+//   absl::StatusOr<Ring> ring = Ring::Create({.capacity = 1 << 20});
+//   if (ring->Put(text.data(), text.size(), deadline) == RingEnd::kDone) ...
+//   RingEnd end = ring->Get(buffer, sizeof(buffer), Larger::kCut, &size,
+//                           deadline);
+//
+// Two robust locks, one for producers and one for consumers; each message
+// begins with a header word whose one store makes it exist, and ends to exist
+// by one store to `head`. All else is a cache, or a hint to sleepers.
+// docs/design/queue.md has the argument, docs/formats/ring.md the layout.
+
+#ifndef COHORT_IPC_INTERNAL_RING_H_
+#define COHORT_IPC_INTERNAL_RING_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "cohort/os/deadline.h"
+#include "cohort/shm/region.h"
+#include "cohort/sync/internal/short_lock.h"
+
+namespace cohort::ipc_internal {
+
+enum class RingEnd {
+  kDone,
+  kLate,      // The deadline passed.
+  kClosed,    // For Put: closed. For Get: closed and drained.
+  kTooLarge,  // For Put: never fits. For Get: larger than `room`, and kept.
+  kDamaged,   // The shared memory holds what no Ring wrote.
+};
+
+// What Get() does with a message larger than the room for it.
+enum class Larger {
+  kCut,   // Takes it all the same and hands over what fits.
+  kKeep,  // Leaves it where it is.
+};
+
+struct RingOptions {
+  // Bytes for records; made a power of two from 128 to 2^32.
+  uint64_t capacity = 1 << 20;
+  // At most so many messages at a time, up to 2^26; 0 for no such bound.
+  uint64_t max_items = 0;
+  uint64_t type_tag = 0;
+  std::string name = "ring";
+};
+
+// How a side tells sleepers of the other that there is something to see. Who
+// wants to sleep reads `event`, sets `flag`, looks once more, and sleeps while
+// `event` stays. Who has changed something takes the flag down by a
+// read-modify-write; if it was up, he advances `event` and wakes one. As both
+// touch `flag` by read-modify-writes, either the waker finds it up or the
+// sleeper's last look sees the change. Whoever has slept puts it up again, for
+// others may still sleep; so it may be up without need.
+struct Bell {
+  std::atomic<uint32_t> flag;
+  std::atomic<uint32_t> event;
+};
+
+// Ring
+//
+// |        | Put()          | Get()            | Close() | a process dies |
+// |--------+----------------+------------------+---------+----------------------|
+// | Open   | stored, or     | oldest, or waits | Closed  | what was stored
+// stays| |        | waits for room | for one          |         | | | Closed |
+// kClosed        | oldest; if none, | --      | likewise             | | | |
+// kClosed          |         |                      |
+//
+// Contract
+//   Placement:      a handle in private memory on a region of its own.
+//   Thread-safety:  Put, Get, Close, ApproxSize and rescues: any thread. The
+//                   handle itself: as a std::shared_ptr.
+//   Process-safety: likewise, in one PID namespace.
+//   Fork-safety:    a handle works in the child.
+//   Crash-safety:   whatever instruction a process dies at, each message of
+//                   which Put() said kDone is handed over exactly once, except
+//                   for one that the dead process had taken already.
+//   Signal-safety:  none.
+//   Errors:         RingEnd. A peer that scribbles over the memory causes
+//                   kDamaged or wrong content, nothing else.
+//   Ordering:       what was written before Put() is visible after the Get() of
+//                   that message. Messages come in one order for all.
+//   Cost:           no system call where nobody sleeps: three
+//   read-modify-writes
+//                   and one copy on each side. A sleeper looks up every 20 ms
+//                   at first, every 100 ms later.
+//   Reference:      docs/design/queue.md, docs/formats/ring.md.
+class Ring final {
+ public:
+  static constexpr uint64_t kUnit = 64;  // Records start at multiples of it.
+  static constexpr uint64_t kMaxCapacity = uint64_t{1} << 32;
+  static constexpr uint64_t kMaxItems = kMaxCapacity / kUnit;
+
+  // The part of a ring's capacity that a message of `size` bytes takes.
+  static constexpr uint64_t RecordSize(uint64_t size) {
+    return (sizeof(uint64_t) + size + kUnit - 1) / kUnit * kUnit;
+  }
+
+  Ring() = default;
+
+  // InvalidArgument for impossible options; else as Region::Create().
+  static absl::StatusOr<Ring> Create(const RingOptions& options);
+
+  // FailedPrecondition where the region holds no ring with this tag.
+  static absl::StatusOr<Ring> Attach(Region region, uint64_t type_tag);
+
+  [[nodiscard]] bool empty_handle() const { return shared_ == nullptr; }
+  [[nodiscard]] const Region& region() const { return region_; }
+
+  // The longest message that can ever be put.
+  [[nodiscard]] uint64_t max_size() const {
+    return capacity_ - kUnit - sizeof(uint64_t);
+  }
+  [[nodiscard]] uint64_t capacity() const { return capacity_; }
+
+  // Appends a message, waiting for room. A deadline that has passed makes one
+  // attempt, which still waits out a rival in the middle of his.
+  RingEnd Put(const void* bytes, size_t size, Deadline deadline) const;
+
+  // Takes the oldest message, waiting for one. `*size` is its length, for
+  // kTooLarge too; at most `room` bytes of it are copied to `to`.
+  RingEnd Get(void* to, size_t room, Larger larger, size_t* size,
+              Deadline deadline) const;
+
+  // No message is accepted from now on; the accepted ones can still be taken.
+  void Close() const;
+
+  // How many messages there are, give or take what is happening meanwhile.
+  [[nodiscard]] uint64_t ApproxSize() const;
+
+  // How often a sleeper found something to do that nobody had woken it for: the
+  // waker was killed, or stopped. Of all processes.
+  [[nodiscard]] uint64_t rescues() const;
+
+ private:
+  friend struct RingTestPeer;
+
+  // The start of the region; the records follow.
+  struct Shared {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t max_items;
+    uint64_t capacity;
+    std::atomic<uint64_t> rescues;
+
+    struct alignas(128) Producers {
+      sync_internal::ShortLock lock;
+      std::atomic<uint32_t> state;     // kClosed, kDamaged.
+      std::atomic<uint64_t> tail;      // Where the next record begins.
+      std::atomic<uint32_t> sequence;  // Of the next record.
+      uint32_t oldest;                 // The sequence at `head`, as last seen.
+      uint64_t head;                   // As last seen.
+      Bell not_empty;
+    } producers;
+
+    struct alignas(128) Consumers {
+      sync_internal::ShortLock lock;
+      uint32_t reserved;
+      std::atomic<uint64_t> head;  // Where the oldest record begins.
+      Bell not_full;
+    } consumers;
+  };
+  static_assert(sizeof(Shared) == 384, "shared ABI");
+
+  explicit Ring(Region region);
+
+  std::atomic<uint64_t>& Word(uint64_t position) const {
+    return *reinterpret_cast<std::atomic<uint64_t>*>(data_ +
+                                                     (position & mask_));
+  }
+
+  void CopyIn(uint64_t position, const void* bytes, size_t size) const;
+  void CopyOut(uint64_t position, void* to, size_t size) const;
+  bool HasRoom(uint64_t tail, uint32_t sequence, uint64_t record) const;
+  bool RepairProducers() const;
+  void Damaged() const;
+  template <typename Ready>
+  void Sleep(Bell& bell, Deadline slice, Ready ready) const;
+
+  Region region_;
+  Shared* shared_ = nullptr;
+  std::byte* data_ = nullptr;
+  // Copies of what stands in shared memory, taken and checked once.
+  uint64_t capacity_ = 0;
+  uint64_t mask_ =
+      0;  // Makes a position an offset that is a multiple of kUnit.
+  uint64_t max_items_ = 0;
+};
+
+}  // namespace cohort::ipc_internal
+
+#endif  // COHORT_IPC_INTERNAL_RING_H_
