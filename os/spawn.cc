@@ -113,7 +113,12 @@ absl::StatusOr<Child> Fork() {
   (void)std::fflush(stderr);
   const pid_t pid = fork();
   if (pid < 0) return ErrnoStatus(errno, "fork", "process");
-  if (pid == 0) return Child{};
+  if (pid == 0) {
+    sigset_t none;
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, nullptr);
+    return Child{};
+  }
   return Watched(pid);
 }
 

@@ -50,9 +50,11 @@ absl::StatusOr<Child> Spawn(const SpawnRequest& request);
 // is close-on-exec from here on. NotFound: none was listed.
 absl::StatusOr<Descriptor> AdoptListed(int index);
 
-// Copies the calling process; `pid` is 0 in the copy. Only the calling thread
-// lives on there: with other threads, the copy must call nothing that takes a
-// lock. What stdio has buffered is written out first, or both would write it.
+// Copies the calling process; `pid` is 0 in the copy, which has no blocked
+// signals, whatever its creator blocks to keep them off a helper thread. Only
+// the calling thread lives on there: with other threads, the copy must call
+// nothing that takes a lock. What stdio has buffered is written out first, or
+// both would write it.
 absl::StatusOr<Child> Fork();
 
 }  // namespace cohort::os
