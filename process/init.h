@@ -24,8 +24,7 @@
 //                   function ends without running it.
 //   Signal-safety:  none.
 //   Errors:         a program started by hand with the marker of a child says
-//   so
-//                   in one line on stderr and exits with code 2.
+//                   so in one line on stderr and exits with code 2.
 //   Ordering:       what the parent wrote before Process::Start is visible in
 //                   shared memory to the function.
 //   Cost:           in the program itself, two comparisons.

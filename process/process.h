@@ -45,16 +45,19 @@ namespace cohort {
 
 // How a process comes to be.
 //
-// |        | kSpawn                        | kFork                           |
-// |--------+-------------------------------+---------------------------------|
-// | image  | the same program, run afresh  | a copy of the parent as it is   |
-// | sees   | its arguments, descriptors 0  | all of the parent's memory and  |
-// |        | to 2 and those of its handles | descriptors, Cohort's own save  |
-// | leaves | by exit(): static destructors | by _exit: stdout and stderr are |
-// | by     | and atexit handlers run       | flushed, nothing else runs      |
-// | other  | no matter                     | refused; their locks would be   |
-// | threads|                               | held for ever in the child      |
-// | costs  | a millisecond and more        | a tenth of that                 |
+// |         | kSpawn                        | kFork                          |
+// |---------+-------------------------------+--------------------------------|
+// | image   | the same program, run afresh  | a copy of the parent as it is  |
+// | sees    | its arguments, descriptors 0  | all of the parent's memory and |
+// |         | to 2 and those of its handles | descriptors, but for those by  |
+// |         |                               | which children are watched     |
+// | signals | default actions, none blocked | handlers as the parent, none   |
+// |         |                               | blocked                        |
+// | leaves  | by exit(): static destructors | by _exit(): stdout and stderr  |
+// | by      | and atexit handlers run       | are flushed, nothing else runs |
+// | other   | do no harm                    | are a reason to refuse: what   |
+// | threads |                               | they lock would stay locked    |
+// | costs   | a millisecond and more        | a tenth of that                |
 enum class StartMethod {
   kDefault,  // kSpawn.
   kSpawn,
@@ -121,33 +124,34 @@ absl::Status CheckStart(const ProcessOptions& options);
 //
 // Contract
 //   Placement:      anywhere but shared memory.
-//   Thread-safety:  every member from any thread, several at a time, except
-//   that
-//                   moving and destroying it excludes all others. Any thread
-//                   may start a process; the child does not depend on its life.
+//   Thread-safety:  every member from any thread, several at a time; moving and
+//                   destroying excludes all others. Any thread may start a
+//                   process, and may end before it.
 //   Process-safety: the process that started a child is its only owner.
-//   Fork-safety:    inert in a forked copy, whose destructor touches nothing
-//   but
-//                   its own memory; fork() closes the copies of the descriptors
-//                   that watch children.
-//   Crash-safety:   whatever kills the child, at whatever point, Start() or
-//                   Join() returns promptly. Death of the parent: see Lifetime;
-//                   before the function has begun, the child ends.
+//   Fork-safety:    a forked copy is inert, and its destructor touches nothing
+//                   but memory; fork() closes the copies of the descriptors by
+//                   which children are watched.
+//   Crash-safety:   whatever kills the child, at whatever point, Start() and
+//                   Join() return promptly. Where the parent dies, see
+//                   Lifetime; before the function has begun, the child ends.
 //   Signal-safety:  none.
-//   Errors:         from Start(): FailedPrecondition (Init was not called;
-//   kFork
-//                   with threads), ResourceExhausted (descriptors, processes,
-//                   memory), the child's own status (an argument that can't be
-//                   decoded), Aborted (the child ended before it was ready,
-//                   with its signal or exit code), DeadlineExceeded. The child
-//                   is gone and collected then, and handles that were moved
-//                   into the arguments are closed. From Join(): see there.
+//   Errors:         of Start(): FailedPrecondition (Init() was not called;
+//                   kFork beside other threads), ResourceExhausted
+//                   (descriptors, processes, memory), the child's own (an
+//                   argument that can't be decoded), Aborted (the child ended
+//                   before it was ready, by which signal or exit code;
+//                   Unknown where its status went elsewhere),
+//                   DeadlineExceeded. The child is gone and collected then;
+//                   handles that were moved into the arguments are closed,
+//                   except where the start was refused before anything was
+//                   encoded (FailedPrecondition, InvalidArgument). Of Join():
+//                   see there.
 //   Ordering:       what the parent did before Start() is visible to the
 //                   function; what the child did before it ended is visible
 //                   after Join().
-//   Cost:           three descriptors for each running child: its pidfd, the
-//                   socket that its report comes through, and with
-//                   kDieWithParent a pipe. No thread, no signal handler.
+//   Cost:           two descriptors for each running child (pidfd, socket) and
+//                   a third for kDieWithParent; one when joined. No thread, no
+//                   signal handler. docs/design/process_start.md has figures.
 //   Reference:      Python's multiprocessing.Process; pidfd_open(2), fork(2),
 //                   posix_spawn(3); docs/design/process_start.md.
 class Process final {

@@ -7,9 +7,8 @@
 //   for (int shard = 0; shard < 3; ++shard) {
 //     group.Start({.name = "shard" + std::to_string(shard)}, Index, shard);
 //   }
-//   absl::Status all = group.Join();   // ABORTED: process shard1 (pid 4711)
-//   was
-//                                      // killed by signal 9 (SIGKILL)
+//   absl::Status all = group.Join();
+//   // ABORTED: process shard1 (pid 4711) was killed by signal 9 (SIGKILL)
 //
 // It neither restarts a process nor ends the others when one fails: that is a
 // supervisor's work. For many short tasks take a `ProcessPool`.
