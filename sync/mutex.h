@@ -115,8 +115,8 @@ class ABSL_LOCKABLE Mutex final {
 
   std::atomic<uint32_t> word_ = 0;  // Bits: sync/internal/lock_word.h.
   uint32_t poisoned_ = 0;           // Guarded by `word_`.
-  uint64_t reserved_[2] = {};       // Zero.
-  os::RobustNode node_;             // Where the kernel's ABI wants it.
+  [[maybe_unused]] uint64_t reserved_[2] = {};  // Zero.
+  os::RobustNode node_;  // Where the kernel's ABI wants it.
 };
 static_assert(sizeof(Mutex) == 40 && alignof(Mutex) == 8, "shared ABI");
 

@@ -232,7 +232,7 @@ TEST_F(MutexCrashTest, CriticalSection) {
              MutexLock lock(arena_->mu);
              Change(*arena_);
            },
-       .recover = [&] { MutexLock(arena_->mu, [&] { Repair(*arena_); }); },
+       .recover = [&] { MutexLock lock(arena_->mu, [&] { Repair(*arena_); }); },
        .check =
            [&](const KillPoint& point) {
              CheckUsable();
@@ -292,7 +292,7 @@ TEST_F(MutexCrashTest, UnlockWhileAnotherIsHeld) {
            1, word(),
            [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); }),
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              ASSERT_TRUE(point.AwaitSleeper(0));
              CheckUsable();
              ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)))
@@ -360,7 +360,7 @@ TEST_F(MutexCrashTest, NestedOutOfOrder) {
              arena_->second.unlock();
            },
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              CheckUsable();
              ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)));
              if (point.finished()) {
@@ -388,7 +388,7 @@ TEST_F(MutexCrashTest, HeldOverOtherLocks) {
              arena_->mu.unlock();
            },
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              CheckUsable();
              ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)));
              arena_->second.unlock();
@@ -411,7 +411,8 @@ TEST_F(MutexCrashTest, Repair) {
              TearAndDie();
            },
        .prepare = Warm,
-       .operation = [&] { MutexLock(arena_->mu, [&] { Repair(*arena_); }); },
+       .operation =
+           [&] { MutexLock lock(arena_->mu, [&] { Repair(*arena_); }); },
        .recover =
            [&] {
              MutexLock lock(arena_->mu, [&] { Repair(*arena_); });
@@ -486,7 +487,8 @@ TEST_F(MutexCrashTest, WokenWaiterBehindABarger) {
 TEST_F(MutexCrashTest, WokenByADeath) {
   Run({.name = "mutex/lock, woken by a death, two behind",
        .prepare = Warm,
-       .operation = [&] { MutexLock(arena_->mu, [&] { Repair(*arena_); }); },
+       .operation =
+           [&] { MutexLock lock(arena_->mu, [&] { Repair(*arena_); }); },
        .sleepers = {[&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
          arena_->mu.lock();
          arena_->left = 1;

@@ -160,7 +160,7 @@ TEST(MutexTest, WorksAtAnotherAddressInEachProcess) {
   munmap(twin, 4096);
 }
 
-TEST(MutexTest, WakesASleeper) {
+TEST(MutexTest, WakesASleeper) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   mu->lock();
   Child sleeper = Child::Fork([&] { MutexLock lock(*mu); });
@@ -170,7 +170,7 @@ TEST(MutexTest, WakesASleeper) {
   EXPECT_TRUE(Free(*mu));
 }
 
-TEST(MutexTest, WakesOneSleeperAfterTheOther) {
+TEST(MutexTest, WakesOneSleeperAfterTheOther) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   mu->lock();
   std::vector<Child> sleepers;
@@ -184,7 +184,7 @@ TEST(MutexTest, WakesOneSleeperAfterTheOther) {
 }
 
 // The sleepers here do without slices: each wake-up has to be a real one.
-TEST(MutexTest, UnlockWakesOneEachTime) {
+TEST(MutexTest, UnlockWakesOneEachTime) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   auto& word = *reinterpret_cast<std::atomic<uint32_t>*>(mu.get());
   mu->lock();
@@ -214,7 +214,7 @@ TEST(MutexTest, UnlockWakesOneEachTime) {
 }
 
 // A stale one could mark a foreign object that is mapped here later.
-TEST(MutexTest, LeavesNothingPending) {
+TEST(MutexTest, LeavesNothingPending) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   struct robust_list_head* head = nullptr;
   size_t size = 0;
   ASSERT_EQ(syscall(SYS_get_robust_list, 0, &head, &size), 0);
@@ -247,7 +247,7 @@ TEST(MutexTest, LeavesNothingPending) {
   EXPECT_EQ(head->list.next, &head->list);
 }
 
-TEST(MutexTest, TriesWithoutWaiting) {
+TEST(MutexTest, TriesWithoutWaiting) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   ASSERT_TRUE(mu->try_lock());
   EXPECT_EQ(Child::Fork([&] { return mu->try_lock() ? 1 : 0; }).Wait(),
@@ -257,10 +257,10 @@ TEST(MutexTest, TriesWithoutWaiting) {
   EXPECT_TRUE(Free(*mu));
 }
 
-TEST(MutexTest, AWaitOfNoTimeTriesOnce) {
+TEST(MutexTest, AWaitOfNoTimeTriesOnce) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   ASSERT_TRUE(mu->try_lock_for(absl::ZeroDuration()));
-  auto poll = [&] {
+  auto poll = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     return mu->try_lock_for(milliseconds(0)) ||
                    mu->try_lock_for(milliseconds(-1)) ||
                    mu->try_lock_for(-absl::InfiniteDuration()) ||
@@ -276,7 +276,7 @@ TEST(MutexTest, AWaitOfNoTimeTriesOnce) {
 TEST(MutexTest, TimesOut) {
   Shared<Mutex> mu;
   MutexLock lock(*mu);
-  Child waiter = Child::Fork([&] {
+  Child waiter = Child::Fork([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     const Deadline deadline = Deadline::After(milliseconds(30));
     if (mu->try_lock_until(deadline)) return 1;
     if (!deadline.Passed()) return 2;
@@ -285,7 +285,7 @@ TEST(MutexTest, TimesOut) {
   EXPECT_EQ(waiter.Wait(), Exited(0));
 }
 
-TEST(MutexTest, AWaitWithATimeLimitIsWoken) {
+TEST(MutexTest, AWaitWithATimeLimitIsWoken) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   mu->lock();
   Child waiter = Child::Fork([&] {
@@ -300,7 +300,7 @@ TEST(MutexTest, AWaitWithATimeLimitIsWoken) {
   EXPECT_EQ(waiter.Wait(), Exited(0));
 }
 
-TEST(MutexTest, AHandlerDoesNotEndTheWait) {
+TEST(MutexTest, AHandlerDoesNotEndTheWait) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   Shared<std::atomic<int>> handled;
   mu->lock();
@@ -324,7 +324,7 @@ TEST(MutexTest, AHandlerDoesNotEndTheWait) {
   EXPECT_EQ(waiter.Wait(), Exited(0));
 }
 
-TEST(MutexTest, UnlocksInAnyOrder) {
+TEST(MutexTest, UnlocksInAnyOrder) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   constexpr int kLocks = 100;
   Shared<std::array<Mutex, kLocks>> locks;
   std::vector<int> held;
@@ -352,7 +352,7 @@ TEST(MutexTest, UnlocksInAnyOrder) {
 
 TEST(MutexTest, HoldsAsManyAsPromised) {
   Shared<std::array<Mutex, 1024>> locks;
-  Child child = Child::Fork([&] {
+  Child child = Child::Fork([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     for (Mutex& mu : *locks) mu.lock();
     return raise(SIGKILL);
   });
@@ -471,7 +471,7 @@ TEST(MutexCrashTest, ASleeperGetsADeadHoldersLock) {
   EXPECT_EQ(second.Wait(), Exited(0));
 }
 
-TEST(MutexCrashTest, TryLockToo) {
+TEST(MutexCrashTest, TryLockToo) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   ASSERT_EQ(DieHolding(*mu).Wait(), KilledBy(SIGKILL));
   ASSERT_TRUE(mu->try_lock());
@@ -504,8 +504,10 @@ TEST(MutexCrashTest, RepairRunsOnceAfterADeath) {
 TEST(MutexCrashTest, AThrowingOrDyingRepairLeavesThePoison) {
   Shared<Mutex> mu;
   ASSERT_EQ(DieHolding(*mu).Wait(), KilledBy(SIGKILL));
-  EXPECT_THROW(MutexLock(*mu, [] { throw std::runtime_error("no journal"); }),
-               std::runtime_error);
+  auto throws = [&] {
+    MutexLock lock(*mu, [] { throw std::runtime_error("no journal"); });
+  };
+  EXPECT_THROW(throws(), std::runtime_error);
   Child repairer =
       Child::Fork([&] { MutexLock lock(*mu, [] { raise(SIGKILL); }); });
   ASSERT_EQ(repairer.Wait(), KilledBy(SIGKILL));
@@ -548,7 +550,8 @@ TEST(MutexCrashTest, ExitAndOtherSignalsToo) {
   }
 }
 
-TEST(MutexCrashTest, AForkedChildDoesNotHoldWhatItsParentHolds) {
+TEST(MutexCrashTest, AForkedChildDoesNotHoldWhatItsParentHolds)
+ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   Shared<Mutex> other;
   mu->lock();
@@ -590,7 +593,8 @@ TEST(MutexCrashTest, AForkFromAThreadToo) {
 // lock: whoever sleeps behind it must not be forgotten. The waiter is kept from
 // acting by the scheduler, which never lets an idle-class thread run before
 // this one on the same processor.
-TEST(MutexCrashTest, AKilledSuccessorForgetsNobody) {
+TEST(MutexCrashTest, AKilledSuccessorForgetsNobody)
+ABSL_NO_THREAD_SAFETY_ANALYSIS {
   cpu_set_t before;
   ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
   cpu_set_t here;
