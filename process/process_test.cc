@@ -882,7 +882,6 @@ TEST_F(SpawnTest, GrandchildrenAreNamedAfterTheirParent) {
   EXPECT_EQ(MustJoin(process).code, 0);
 }
 
-std::atomic<int> destroyed_at_exit = 0;
 TEST_F(SpawnTest, LeavesByExit) {
   Line line = MakeLine();
   ASSERT_OK_AND_ASSIGN(Process process,
