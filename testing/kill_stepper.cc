@@ -103,6 +103,25 @@ void OnTrap(int, siginfo_t*, void* context) {
   asm volatile("int3" ::: "memory");
 }
 
+// Sets the trap flag of a child that sleeps in a system call, which it resumes
+// afterwards. False where ptrace(2) is refused.
+bool SetTrapFlagOf(pid_t child) {
+  if (ptrace(PTRACE_SEIZE, child, nullptr, nullptr) != 0) return false;
+  ptrace(PTRACE_INTERRUPT, child, nullptr, nullptr);
+  siginfo_t info = {};
+  while (waitid(P_PID, static_cast<id_t>(child), &info,
+                WSTOPPED | WEXITED | WNOWAIT) != 0 &&
+         errno == EINTR) {
+  }
+  // If it has ended instead, whoever waits for its end will see that.
+  if (info.si_code != CLD_TRAPPED && info.si_code != CLD_STOPPED) return true;
+  constexpr size_t kFlags = offsetof(user, regs.eflags);
+  const long flags = ptrace(PTRACE_PEEKUSER, child, kFlags, nullptr);
+  ptrace(PTRACE_POKEUSER, child, kFlags, flags | 0x100);
+  ptrace(PTRACE_DETACH, child, nullptr, nullptr);
+  return true;
+}
+
 // The checker's time is over: says where it is, and ends it.
 void OnCheckerAlarm(int) {
   g_control->frames = backtrace(g_control->frame, kMaxFrames);
@@ -411,20 +430,27 @@ class KillStepper final {
     _exit(0);
   }
 
+  // From when on a victim steps itself, and from when on it counts the steps.
+  enum class Begin {
+    kAtOnce,           // Both.
+    kCountsWhenAsked,  // Counts when the word `counting` is set.
+    kStepsWhenAsked,   // Likewise, and steps when its trap flag is set.
+  };
+
   [[noreturn]] void RunSelfStepped(const Function& prepare,
                                    const Function& operation, int64_t n,
-                                   bool from_begin) {
+                                   Begin begin) {
     ArmTimer(options_.victim_limit, SIG_DFL);
     if (prepare) prepare();
     g_steps_left = n;
     g_victim = getpid();
-    control_->counting = from_begin ? 1 : 0;
+    control_->counting = begin == Begin::kAtOnce ? 1 : 0;
     struct sigaction action = {};
     action.sa_sigaction = &OnTrap;
     action.sa_flags = SA_SIGINFO;
     sigaction(SIGTRAP, &action, nullptr);
     control_->phase = kBegun;
-    SetTrapFlag();
+    if (begin != Begin::kStepsWhenAsked) SetTrapFlag();
     operation();
     control_->phase = kReturned;
     for (;;) kill(g_victim, SIGKILL);
@@ -434,7 +460,8 @@ class KillStepper final {
   Outcome KillAt(const Function& prepare, const Function& operation,
                  int64_t n) {
     if (trap_flag_) {
-      const pid_t victim = ForkSelfStepped(prepare, operation, n, true);
+      const pid_t victim =
+          ForkSelfStepped(prepare, operation, n, Begin::kAtOnce);
       return EndOfSelfStepped(Reap(victim));
     }
     Outcome outcome;
@@ -448,11 +475,11 @@ class KillStepper final {
   }
 
   pid_t ForkSelfStepped(const Function& prepare, const Function& operation,
-                        int64_t n, bool from_begin) {
+                        int64_t n, Begin begin) {
     control_->phase = kNotBegun;
     control_->killed_at = 0;
     const pid_t pid = ForkBound();
-    if (pid == 0) RunSelfStepped(prepare, operation, n, from_begin);
+    if (pid == 0) RunSelfStepped(prepare, operation, n, begin);
     return pid;
   }
 
@@ -581,9 +608,22 @@ class KillStepper final {
     const bool woken = kill_at.stage == FirstKill::kWoken;
     const int64_t steps =
         kill_at.stage == FirstKill::kAsleep ? INT64_MAX : kill_at.instruction;
+    // The way to sleep may be long, and is not stepped if that can be avoided.
+    const Begin begin = !woken     ? Begin::kAtOnce
+                        : refused_ ? Begin::kCountsWhenAsked
+                                   : Begin::kStepsWhenAsked;
     const pid_t victim =
-        ForkSelfStepped(scenario_.prepare, scenario_.operation, steps, !woken);
-    const bool asleep = AwaitAsleepOrDead(victim);
+        ForkSelfStepped(scenario_.prepare, scenario_.operation, steps, begin);
+    bool asleep = AwaitAsleepOrDead(victim);
+    if (asleep && begin == Begin::kStepsWhenAsked) {
+      refused_ = !SetTrapFlagOf(victim);
+      if (refused_) {
+        kill(victim, SIGKILL);
+        Reap(victim);
+        return World() ? KillBlocking(kill_at) : Failed("");
+      }
+      asleep = AwaitAsleepOrDead(victim);
+    }
     const auto reap = [&] { return EndOfSelfStepped(Reap(victim)); };
     if (asleep && woken) {
       if (!StartSleepers(scenario_.sleepers_behind)) {
@@ -866,8 +906,9 @@ class KillStepper final {
         if (blocking) {
           outcome = KillBlocking(at);
         } else if (trap_flag_) {
-          outcome = EndOfSelfStepped(Reap(ForkSelfStepped(
-              scenario_.prepare, scenario_.operation, at.instruction, true)));
+          outcome = EndOfSelfStepped(
+              Reap(ForkSelfStepped(scenario_.prepare, scenario_.operation,
+                                   at.instruction, Begin::kAtOnce)));
         } else {
           outcome = TraceTo(*first_path, scenario_.prepare, scenario_.operation,
                             at.instruction);
