@@ -60,25 +60,29 @@ proctype Thread(byte me) {
   {
     pending = 1;
 look:
-    seen = word;
-    if
-    :: HOLDER(seen) == 0 ->
+    // A compare-exchange that fails is tried again with what it saw, so reading
+    // and taking are one step.
+    atomic {
+      seen = word;
+      if
+      :: HOLDER(seen) == 0 ->
 #ifdef FAULT_DROP_WAITERS
-       atomic { if :: word == seen -> word = me | keep; inside++
+         word = me | keep;
 #else
-       atomic { if :: word == seen -> word = me | (seen & WAITERS) | keep; inside++
+         word = me | (seen & WAITERS) | keep;
 #endif
-                   :: else -> goto look fi };
-       goto held
-    :: HOLDER(seen) != 0 && over && keep == 0 -> goto leave
-    :: else
-    fi;
-    if
-    :: (seen & WAITERS) == 0 ->
-       atomic { if :: word == seen -> word = seen | WAITERS; seen = seen | WAITERS
-                   :: else -> goto look fi }
-    :: else
-    fi;
+         inside++;
+         goto held
+      :: else
+      fi
+    };
+    if :: over && keep == 0 -> goto leave :: else fi;
+    atomic {
+      if
+      :: HOLDER(word) == 0 -> goto look
+      :: else -> word = word | WAITERS; seen = word
+      fi
+    };
     if :: over -> goto leave :: else fi;
 #ifndef FAULT_NO_KEEP
     keep = WAITERS;
