@@ -117,7 +117,8 @@ enum class Kind {
   kStateless,
   kFunctor,
   kErased,
-  kCaptures
+  kCaptures,
+  kNoCallable,
 };
 
 // How the decayed callable Fn crosses.
@@ -130,8 +131,9 @@ constexpr Kind FindKind() {
   } else if constexpr (kIsErased<Fn>) {
     return Kind::kErased;
   } else if constexpr (!std::is_class_v<Fn>) {
-    return Kind::kCaptures;
-  } else if constexpr (std::is_empty_v<Fn> && std::default_initializable<Fn>) {
+    return Kind::kNoCallable;
+  } else if constexpr (std::is_empty_v<Fn> &&
+                       std::is_default_constructible_v<Fn>) {
     return Kind::kStateless;
   } else if constexpr (Encodable<Fn>) {
     return Kind::kFunctor;  // Lambdas with captures have no default
@@ -281,7 +283,8 @@ template <class F, class... A>
 constexpr bool IsCall() {
   using Fn = std::decay_t<F>;
   constexpr Kind kind = FindKind<Fn>();
-  if constexpr (kind == Kind::kErased || kind == Kind::kCaptures) {
+  if constexpr (kind == Kind::kErased || kind == Kind::kCaptures ||
+                kind == Kind::kNoCallable) {
     return false;
   } else if constexpr ((kIsStatusOr<std::decay_t<A>> || ...) ||
                        !(kCanGive<A> && ...) || TakesMutableReference<Fn>()) {
@@ -323,6 +326,10 @@ consteval void CheckCall() {
     static_assert(kind != Kind::kCaptures,
                   "cohort: what this callable captures cannot be sent; pass it "
                   "as arguments, or write a functor with serialize()");
+  } else if constexpr (kind == Kind::kNoCallable) {
+    static_assert(kind != Kind::kNoCallable,
+                  "cohort: this is no callable; pass a function, a member "
+                  "function, a lambda or a functor");
   } else if constexpr ((kIsStatusOr<std::decay_t<A>> || ...)) {
     static_assert(!(kIsStatusOr<std::decay_t<A>> || ...),
                   "cohort: an argument is a StatusOr; check it, then pass the "
@@ -668,7 +675,7 @@ class Call final : public CallBase {
   }
 
  private:
-  Fn function_{};
+  Fn function_ = Fn();
   std::tuple<P...> arguments_{};
 };
 
@@ -723,7 +730,7 @@ class Map final : public MapBase {
     }
   }
 
-  Fn function_{};
+  Fn function_ = Fn();
 };
 
 // Code references to the entries, made once per type.

@@ -604,7 +604,7 @@ void Get(D& decoder, T& value) {
   } else if constexpr (shape == Shape::kSet) {
     value.clear();
     for (size_t left = decoder.reader().ReadCount(); left > 0; --left) {
-      typename T::value_type key{};
+      auto key = typename T::value_type();
       Get(decoder, key);
       const size_t before = value.size();
       value.emplace_hint(value.end(), std::move(key));
@@ -613,8 +613,8 @@ void Get(D& decoder, T& value) {
   } else if constexpr (shape == Shape::kMap) {
     value.clear();
     for (size_t left = decoder.reader().ReadCount(2); left > 0; --left) {
-      typename T::key_type key{};
-      typename T::mapped_type mapped{};
+      auto key = typename T::key_type();
+      auto mapped = typename T::mapped_type();
       Get(decoder, key);
       Get(decoder, mapped);
       const size_t before = value.size();
@@ -661,6 +661,15 @@ void Get(D& decoder, T& value) {
 }
 
 absl::Status TrailingBytes(const Reader& reader);
+
+template <class T>
+consteval void CheckDecodable() {
+  CheckEncodable<T>();
+  static_assert(!std::is_same_v<T, absl::Status>,
+                "cohort: in a StatusOr<Status>, a status that arrived could "
+                "not be told from an error on the way; decode it as part of "
+                "something else, or with DecodeResult<void>");
+}
 
 }  // namespace serialize_internal
 
@@ -738,7 +747,7 @@ absl::StatusOr<Frame> Encode(const T& value) {
 template <class T>
 absl::StatusOr<T> Decode(std::string_view bytes,
                          std::vector<os::Descriptor> descriptors) {
-  CheckEncodable<T>();
+  serialize_internal::CheckDecodable<T>();
   if constexpr (!Encodable<T>) {
     return absl::InternalError("");
   } else {
@@ -776,7 +785,7 @@ absl::StatusOr<T> Decode(Frame frame) {
 
 template <class T>
 absl::StatusOr<T> DecodeFrom(Decoder& decoder) {
-  CheckEncodable<T>();
+  serialize_internal::CheckDecodable<T>();
   if constexpr (!Encodable<T>) {
     return absl::InternalError("");
   } else {

@@ -474,7 +474,7 @@ constexpr Flaw FindFlaw() {
       } else if constexpr (kWaysOut<T> != kWaysIn<T>) {
         return Flaw::kOneWay;
       } else {
-        return in_place || std::default_initializable<T>
+        return in_place || std::is_default_constructible_v<T>
                    ? Flaw::kNone
                    : Flaw::kNotConstructible;
       }
@@ -484,7 +484,7 @@ constexpr Flaw FindFlaw() {
       if constexpr (HoldsFlaw<T>()) {
         return Flaw::kHolds;
       } else {
-        return in_place || std::default_initializable<T>
+        return in_place || std::is_default_constructible_v<T>
                    ? Flaw::kNone
                    : Flaw::kNotConstructible;
       }
