@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -117,29 +118,43 @@ absl::StatusOr<double> StreamPerSecond(uint64_t messages, Put put, Get get) {
   return static_cast<double>(messages - 1) * 1e9 / static_cast<double>(took);
 }
 
-// Nanoseconds one way: half a round trip. `ask(i)` sends the i-th question and
-// awaits its answer, `answer(i)` the reverse, in another process; both return
-// false for a failure.
+// Nanoseconds one way: half a round trip, the mean of as many as fit into a
+// while. `ask(i)` sends the i-th question and awaits its answer, `answer(i)`
+// the reverse, in another process; both return false for a failure.
 template <typename Ask, typename Answer>
-absl::StatusOr<double> OneWayNanoseconds(int64_t times, Ask ask,
-                                         Answer answer) {
+absl::StatusOr<double> OneWayNanoseconds(Ask ask, Answer answer) {
   if (absl::Status s = NeedTwoCpus(); !s.ok()) return s;
-  const int64_t warm = times / 20;
+  constexpr int64_t kWarmUp = 20'000'000;
+  constexpr int64_t kLength = 150'000'000;
+  SharedObject<std::atomic<int64_t>> last;  // The question that ends it.
+  last->store(std::numeric_limits<int64_t>::max());
   Companion echo([&] {
     PinTo(kSecondCpu);
-    for (int64_t i = 0; i < warm + times; ++i) {
+    for (int64_t i = 0; i <= last->load(std::memory_order_relaxed); ++i) {
       if (!answer(i)) abort();
     }
   });
   PinTo(kFirstCpu);
-  int64_t begin = 0;
-  for (int64_t i = 0; i < warm + times; ++i) {
-    if (i == warm) begin = Now();
-    if (!ask(i)) return absl::InternalError("the round trip failed");
-  }
-  const int64_t took = Now() - begin;
+  int64_t asked = 0;
+  const auto ask_for = [&](int64_t length) -> absl::StatusOr<double> {
+    const int64_t first = asked;
+    const int64_t begin = Now();
+    int64_t took = 0;
+    while (took < length) {
+      for (int k = 0; k < 64; ++k, ++asked) {
+        if (!ask(asked)) return absl::InternalError("the round trip failed");
+      }
+      took = Now() - begin;
+    }
+    return static_cast<double>(took) / static_cast<double>(asked - first) / 2;
+  };
+  if (auto warm = ask_for(kWarmUp); !warm.ok()) return warm;
+  const absl::StatusOr<double> figure = ask_for(kLength);
+  if (!figure.ok()) return figure;
+  last->store(asked);
+  if (!ask(asked)) return absl::InternalError("the round trip failed");
   if (absl::Status s = echo.Join(); !s.ok()) return s;
-  return static_cast<double>(took) / static_cast<double>(times) / 2;
+  return figure;
 }
 
 }  // namespace cohort_benchmarks

@@ -79,7 +79,7 @@ absl::StatusOr<double> QueuePingPong() {
   BoostQueue back;
   Message message;
   return OneWayNanoseconds(
-      4'000, [&](int64_t) { return there.Put(message) && back.Get(message); },
+      [&](int64_t) { return there.Put(message) && back.Get(message); },
       [&](int64_t) { return there.Get(message) && back.Put(message); });
 }
 

@@ -81,16 +81,14 @@ absl::StatusOr<double> OurPingPong() {
   if (!back.ok()) return back.status();
   const Message message;
   return OneWayNanoseconds(
-      100'000,
       [&](int64_t) { return there->Put(message).ok() && back->Get().ok(); },
       [&](int64_t) { return there->Get().ok() && back->Put(message).ok(); });
 }
 
 absl::StatusOr<double> SpinPingPong() {
   SharedObject<SpinTurns> turns;
-  return OneWayNanoseconds(
-      200'000, [&](int64_t i) { return turns->Ask(i); },
-      [&](int64_t i) { return turns->Answer(i); });
+  return OneWayNanoseconds([&](int64_t i) { return turns->Ask(i); },
+                           [&](int64_t i) { return turns->Answer(i); });
 }
 
 template <typename Queue>
@@ -101,7 +99,7 @@ absl::StatusOr<double> KernelPingPong() {
   if (absl::Status s = back.Ready(); !s.ok()) return s;
   Message message;
   return OneWayNanoseconds(
-      4'000, [&](int64_t) { return there.Put(message) && back.Get(message); },
+      [&](int64_t) { return there.Put(message) && back.Get(message); },
       [&](int64_t) { return there.Get(message) && back.Put(message); });
 }
 
