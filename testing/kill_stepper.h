@@ -110,6 +110,7 @@ struct KillScenario {
   // own process, as `setup` does, so it can release what that took. The victim
   // is killed at each instruction on its way to sleep, asleep, and at each one
   // from the wake-up on; where it dies before the event, the event comes then.
+  // Its sleep is interrupted once, as by a stop and its continuation.
   std::function<void()> while_blocked = {};
 
   // Optional, with `while_blocked`: as `sleepers`, but they go to sleep after

@@ -5,7 +5,9 @@
 
 #include "cohort/testing/kill_stepper.h"
 
+#include <linux/filter.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -13,7 +15,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <iterator>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -605,6 +610,52 @@ TEST(KillStepperTest, AnOperationMayForkWhereItIsTraced) {
       {.stride = 10});
   EXPECT_EQ(report.violations, 0) << report;
   EXPECT_GT(report.points, 10);
+}
+
+// As in a container whose seccomp profile does not allow it.
+void RefusePtrace() {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  const sock_fprog filter = {.len = std::size(program), .filter = program};
+  ASSERT_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  ASSERT_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+}
+
+TEST(KillStepperTest, WithoutPtraceTheVictimsStepThemselves) {
+  const auto body = [] {
+    RefusePtrace();
+    Shared<Pair> pair;
+    const KillReport torn =
+        KillAtEveryInstruction({.name = "torn pair",
+                                .setup = [&] { pair->a = pair->b = 0; },
+                                .operation = [&] { TearablePut(pair.get()); },
+                                .recover = [] {},
+                                .check =
+                                    [&](const KillPoint& point) {
+                                      if (point.recovery_instruction() >= 0)
+                                        return;
+                                      EXPECT_EQ(pair->a.load(), pair->b.load());
+                                    }});
+    EXPECT_EQ(torn.violations, 4) << torn;
+    EXPECT_GT(torn.second_order, 20);
+    Shared<Token> token;
+    const KillReport blocked =
+        KillAtEveryInstruction({.name = "token, blocked",
+                                .setup = [&] { token->free = 0; },
+                                .operation = [&] { token->Take(); },
+                                .while_blocked = [&] { token->Give(); },
+                                .check = [](const KillPoint&) {}});
+    EXPECT_EQ(blocked.violations, 0) << blocked;
+    EXPECT_GT(blocked.points, 20);
+  };
+  ::testing::internal::CaptureStdout();
+  const End end = Child::Fork(body).Wait();
+  const std::string output = ::testing::internal::GetCapturedStdout();
+  EXPECT_EQ(end, Exited(0)) << output;
+  EXPECT_THAT(output, HasSubstr("ptrace(2) is refused here: Operation not"));
 }
 
 TEST(KillStepperTest, SeveralScenariosMakeOneReport) {
