@@ -49,7 +49,11 @@ int64_t PauseAfter(int starts_in_vain) {
 
 absl::StatusOr<std::shared_ptr<Engine>> Engine::Create(
     const EngineOptions& options) {
-  std::shared_ptr<Engine> engine(new Engine(options));
+  // A forked copy of the program never touches its copy of the engine: locks
+  // and waiting threads of the original would be left in it for ever.
+  std::shared_ptr<Engine> engine(new Engine(options), [](Engine* mine) {
+    if (mine->creator_.IsMe()) delete mine;
+  });
   if (absl::Status started = engine->Start(); !started.ok()) return started;
   return engine;
 }
@@ -57,14 +61,7 @@ absl::StatusOr<std::shared_ptr<Engine>> Engine::Create(
 Engine::Engine(const EngineOptions& options)
     : options_(options), may_spin_(os::UsableCpus() > 1) {}
 
-Engine::~Engine() {
-  if (!creator_.IsMe()) {
-    // The thread is not in this process; its handle must not be touched.
-    (void)control_.release();
-    return;
-  }
-  Terminate();
-}
+Engine::~Engine() { Terminate(); }
 
 absl::Status Engine::Start() {
   layout_.workers = static_cast<uint32_t>(options_.workers);
@@ -541,7 +538,7 @@ void Engine::WorkerEnded(uint32_t index, Lock& lock) {
   const ExitStatus end = starter_->Collect(seat.process);
   lock.lock();
   seat.process = StartedWorker();
-  if (!leaving_) ++stats_.worker_deaths;
+  if (!leaving_ && !seat.told_to_leave) ++stats_.worker_deaths;
   Judge(seat, end);
   OpenLane(seat, index);
 }
@@ -666,6 +663,7 @@ void Engine::KillOverdue() {
     Task& task = *seat.assigned.front();
     if (task.overdue == 0 || task.overdue > now || task.timed_out) continue;
     task.timed_out = true;
+    seat.told_to_leave = true;
     (void)os::SignalPidfd(seat.process.pidfd, SIGKILL);
   }
 }

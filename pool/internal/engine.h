@@ -58,7 +58,7 @@ class Engine final {
  public:
   static absl::StatusOr<std::shared_ptr<Engine>> Create(
       const EngineOptions& options);
-  // Kills what is left. Does nothing in a forked copy.
+  // Kills what is left.
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -97,7 +97,7 @@ class Engine final {
   struct Seat {
     StartedWorker process;
     bool alive = false;
-    bool told_to_leave = false;
+    bool told_to_leave = false;  // Or killed by us: it gets no more tasks.
     Lane* lane = nullptr;
     RingWriter down;
     RingReader up;
