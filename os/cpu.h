@@ -23,6 +23,19 @@ inline void CpuRelax() {
 #endif
 }
 
+// Ask for the cache line at `at` ahead of its use; the first, as one that will
+// be written. Hints, which read nothing: any address will do.
+inline void PrefetchForWrite(const void* at) {
+#if defined(__x86_64__)
+  // Compilers take another instruction unless told that this processor has it;
+  // all that lack it treat it as none.
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(at)));
+#else
+  __builtin_prefetch(at, 1);
+#endif
+}
+inline void PrefetchForRead(const void* at) { __builtin_prefetch(at, 0); }
+
 // Returns how many processors the calling thread may run on (its affinity mask
 // now); at least 1. One system call.
 [[nodiscard]] int UsableCpus();

@@ -57,21 +57,27 @@ constexpr int64_t kShortestSpin = 1'000;
 constexpr int64_t kLongestSpin = 3'000;
 thread_local int64_t spin_time = kLongestSpin;
 
-// Looks until `ready` or for as long as may pay. `pause` is the longest pause
-// between two looks: each look takes a line from the one who will change it.
+// Whether this thread has put something, into any ring, since it last got
+// something. Then it awaits an answer, of which each nanosecond counts; if not,
+// it works off a stream, which flows the better the less it is looked at.
+thread_local bool has_put = false;
+
+// Looks until `ready` or for as long as may pay, with pauses that grow from
+// `pause` to `max_pause`: each look takes a cache line away from the one who is
+// about to change it.
 template <typename Ready>
-bool SpinUntil(int max_pause, Ready ready) {
+bool SpinUntil(int pause, int max_pause, Ready ready) {
   if (!os::RobustThread::Self().may_spin()) return false;
-  constexpr int kLooksPerClock = 16;
+  const int looks_per_clock = max_pause == 1 ? 16 : 1;
   int64_t end = 0;
-  for (int look = 1, pause = 1;; ++look) {
+  for (int look = 1;; ++look) {
     if (ready()) {
       spin_time = std::min(kLongestSpin, spin_time + 100);
       return true;
     }
     for (int i = 0; i < pause; ++i) os::CpuRelax();
     if (pause < max_pause) pause *= 2;
-    if (look % kLooksPerClock != 0) continue;
+    if (look % looks_per_clock != 0) continue;
     const int64_t now = os::NowNanoseconds();
     if (end == 0) end = now + spin_time;
     if (now >= end) {
@@ -222,6 +228,40 @@ bool Ring::HasRoom(uint64_t tail, uint32_t sequence, uint64_t record) const {
   return fits();
 }
 
+// How far ahead of its use a line is asked for: it takes as long to come from
+// another processor as some eight short messages take to be copied.
+constexpr uint64_t kAhead = 16 * Ring::kUnit;
+// Of a long message, the processor itself sees that it is read in sequence.
+constexpr uint64_t kMostAhead = 4 * Ring::kUnit;
+
+// Under the producers' lock: asks for the free lines that will be written some
+// messages later, in exchange for those `record` bytes that are written now.
+void Ring::PrefetchFree(uint64_t from, uint64_t record) const {
+  from += kAhead;
+  record = std::min(record, kMostAhead);
+  if (from + record - shared_->producers.head > capacity_) return;
+  for (uint64_t at = 0; at < record; at += kUnit) {
+    os::PrefetchForWrite(&Word(from + at));
+  }
+}
+
+// Under the consumers' lock: likewise for records that are there already. Where
+// they end is looked up rarely, as that disturbs the producers; nothing depends
+// on it.
+void Ring::PrefetchFilled(uint64_t from, uint64_t record) const {
+  Shared::Consumers& consumers = shared_->consumers;
+  if (static_cast<int64_t>(from - consumers.next_look) >= 0) {
+    consumers.tail = shared_->producers.tail.load(std::memory_order_relaxed);
+    consumers.next_look = std::max(consumers.tail, from + 4 * kAhead);
+  }
+  from += kAhead;
+  record = std::min(record, kMostAhead);
+  if (static_cast<int64_t>(consumers.tail - from - record) < 0) return;
+  for (uint64_t at = 0; at < record; at += kUnit) {
+    os::PrefetchForRead(&Word(from + at));
+  }
+}
+
 // Under the producers' lock, after its last holder died: finds out from the
 // records themselves what they are. Nothing is lost if this one dies as well.
 bool Ring::RepairProducers() const {
@@ -305,6 +345,7 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline) const {
       Word(tail).store(MakeHeader(size, sequence), std::memory_order_release);
       producers.sequence.store(sequence + 1, std::memory_order_release);
       producers.tail.store(tail + record, std::memory_order_release);
+      PrefetchFree(tail + record + kUnit, record);
       WakeOne(producers.not_empty);
       // One wake-up may stand for several gets: the flag was down while this
       // producer awoke.
@@ -312,21 +353,30 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline) const {
         WakeOne(not_full);
       }
       producers.lock.Unlock();
+      has_put = true;
       return RingEnd::kDone;
     }
     const uint64_t head = producers.head;
+    const uint64_t used = tail - head;
     // What this one was woken for is too small for it, perhaps not for others.
     // Once for each change, or two of them would wake each other for ever.
     if (slept && head != last_head) WakeOne(not_full);
     last_head = head;
     producers.lock.Unlock();
     if (deadline.Passed()) return RingEnd::kLate;
+    const auto freed = [&] {
+      return shared_->consumers.head.load(std::memory_order_acquire) - head;
+    };
     const auto changed = [&] {
-      return shared_->consumers.head.load(std::memory_order_acquire) != head ||
+      return freed() != 0 ||
              producers.state.load(std::memory_order_acquire) != 0;
     };
-    constexpr int kMaxPause = 16;
-    if (SpinUntil(kMaxPause, changed)) continue;
+    // To follow on the consumer's heels would slow it down: while it is at
+    // work, let it free some more.
+    if (SpinUntil(8, 64, [&] { return freed() > used / 8; }) ||
+        changed()) {
+      continue;
+    }
     Sleep(not_full, slices.Next(), changed);
     slept = true;
   }
@@ -345,7 +395,13 @@ RingEnd Ring::Get(void* to, size_t room, Larger larger, size_t* size,
   os::Slices slices(deadline);
   bool slept = false;
   for (;;) {
-    if (!poll && !seems_filled()) SpinUntil(1, seems_filled);
+    if (!poll && !seems_filled()) {
+      if (has_put) {
+        SpinUntil(1, 1, seems_filled);
+      } else {
+        SpinUntil(8, 64, seems_filled);
+      }
+    }
     const Acquired acquired = LockFor(consumers.lock, deadline);
     if (acquired == Acquired::kTimedOut) return RingEnd::kLate;
     if (acquired == Acquired::kOwnerDied) [[unlikely]] {
@@ -385,6 +441,7 @@ RingEnd Ring::Get(void* to, size_t room, Larger larger, size_t* size,
     // The commit: before it the message is every other consumer's, after it
     // this one's.
     consumers.head.store(next, std::memory_order_release);
+    PrefetchFilled(next, next - head);
     WakeOne(consumers.not_full);
     // One wake-up may stand for several messages: the flag was down while this
     // consumer awoke.
@@ -392,6 +449,7 @@ RingEnd Ring::Get(void* to, size_t room, Larger larger, size_t* size,
       WakeOne(producers.not_empty);
     }
     consumers.lock.Unlock();
+    has_put = false;
     return RingEnd::kDone;
   }
 }

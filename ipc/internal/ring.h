@@ -165,6 +165,8 @@ class Ring final {
       sync_internal::ShortLock lock;
       uint32_t reserved;
       std::atomic<uint64_t> head;  // Where the oldest record begins.
+      uint64_t tail;               // As last seen; for prefetching alone.
+      uint64_t next_look;          // Position at which to look at it again.
       Bell not_full;
     } consumers;
   };
@@ -180,6 +182,8 @@ class Ring final {
   void CopyIn(uint64_t position, const void* bytes, size_t size) const;
   void CopyOut(uint64_t position, void* to, size_t size) const;
   bool HasRoom(uint64_t tail, uint32_t sequence, uint64_t record) const;
+  void PrefetchFree(uint64_t from, uint64_t record) const;
+  void PrefetchFilled(uint64_t from, uint64_t record) const;
   bool RepairProducers() const;
   void Damaged() const;
   template <typename Ready>
