@@ -534,7 +534,8 @@ TEST_P(ProcessTest, NoDescriptorsLeft) {
 TEST_P(ProcessTest, HundredsOfStartsKeepNoDescriptor) {
   ASSERT_TRUE(Run(Nothing).ok());
   const int before = OpenDescriptors();
-  for (int i = 0; i < 200; ++i) {
+  const int starts = GetParam() == StartMethod::kFork ? 200 : 100;
+  for (int i = 0; i < starts; ++i) {
     ProcessOptions options = Options("child");
     options.lifetime = i % 2 == 0 ? Lifetime::kJoin : Lifetime::kDieWithParent;
     ASSERT_OK_AND_ASSIGN(Process process,
