@@ -17,4 +17,13 @@ int UsableCpus() {
   return count < 1 ? 1 : count;
 }
 
+namespace {
+
+// Taken before main() can have bound anything; children of fork() inherit it.
+const bool began_with_several = UsableCpus() > 1;
+
+}  // namespace
+
+bool RivalsCanRun() { return began_with_several || UsableCpus() > 1; }
+
 }  // namespace cohort::os

@@ -2,7 +2,7 @@
 //
 // What a spinning wait needs to know about processors.
 //
-//   for (int i = 0; i < 100 && os::UsableCpus() > 1 && !ready; ++i) {
+//   for (int i = 0; i < 100 && os::RivalsCanRun() && !ready; ++i) {
 //     os::CpuRelax();
 //   }
 
@@ -39,6 +39,12 @@ inline void PrefetchForRead(const void* at) { __builtin_prefetch(at, 0); }
 // Returns how many processors the calling thread may run on (its affinity mask
 // now); at least 1. One system call.
 [[nodiscard]] int UsableCpus();
+
+// Returns true where somebody else can run while the calling thread spins: it
+// may run on several processors, or the program could when it started. A thread
+// that was bound to one since, as those are that must answer fast, most likely
+// has its rivals on others. One system call at most.
+[[nodiscard]] bool RivalsCanRun();
 
 }  // namespace cohort::os
 

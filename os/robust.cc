@@ -71,7 +71,7 @@ RobustThread& RobustThread::Bind() {
   self->head_ = head;
   self->held_[0].link = &head->list;
   self->top_ = self->held_;
-  self->may_spin_ = UsableCpus() > 1;
+  self->may_spin_ = RivalsCanRun();
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->tid_ = static_cast<uint32_t>(syscall(SYS_gettid));
   self_ = self;
@@ -87,7 +87,7 @@ void RobustThread::AtThreadExit(void* thread) {
   munmap(thread, sizeof(RobustThread));
 }
 
-void RobustThread::RefreshCpus() { may_spin_ = UsableCpus() > 1; }
+void RobustThread::RefreshCpus() { may_spin_ = RivalsCanRun(); }
 
 bool RobustThread::Holds(const RobustNode& node) const {
   for (const Held* at = top_; at > held_; --at) {

@@ -92,8 +92,8 @@ class RobustThread final {
   // How many nodes are pushed.
   [[nodiscard]] int held() const { return static_cast<int>(top_ - held_); }
 
-  // True where a holder can be running while this thread spins: the thread may
-  // run on more than one processor. As of the last RefreshCpus().
+  // True where a holder can be running while this thread spins (os/cpu.h). As
+  // of the last RefreshCpus().
   [[nodiscard]] bool may_spin() const { return may_spin_; }
   void RefreshCpus();
 
