@@ -51,8 +51,8 @@ namespace cohort {
 // | sees    | its arguments, descriptors 0  | all of the parent's memory and |
 // |         | to 2 and those of its handles | descriptors, but for those by  |
 // |         |                               | which children are watched     |
-// | signals | default actions, none blocked | handlers as the parent, none   |
-// |         |                               | blocked                        |
+// | signals | none blocked, no handlers;    | none blocked; handlers as the  |
+// |         | what was ignored stays so     | parent has them                |
 // | leaves  | by exit(): static destructors | by _exit(): stdout and stderr  |
 // | by      | and atexit handlers run       | are flushed, nothing else runs |
 // | other   | do no harm                    | are a reason to refuse: what   |
