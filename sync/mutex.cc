@@ -12,7 +12,7 @@ namespace cohort {
 using sync_internal::Acquired;
 using sync_internal::kHolder;
 
-bool Mutex::try_lock() {
+bool Mutex::TryLockSlow() {
   const uint32_t seen = word_.load(std::memory_order_relaxed);
   if ((seen & kHolder) != 0) return false;
   os::RobustThread& thread = os::RobustThread::Self();

@@ -108,6 +108,7 @@ class ABSL_LOCKABLE Mutex final {
   void clear_poison() ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) { poisoned_ = 0; }
 
  private:
+  bool TryLockSlow();
   // Both expect the word to be pending.
   bool LockSlow(os::RobustThread& thread, Deadline deadline);
   void UnlockSlow();
@@ -135,6 +136,21 @@ inline void Mutex::lock() {
   }
   thread.Push(node_);
   thread.Unpend();
+}
+
+inline bool Mutex::try_lock() {
+  uint32_t free = word_.load(std::memory_order_relaxed);
+  if (free != 0) return TryLockSlow();
+  os::RobustThread& thread = os::RobustThread::Self();
+  thread.Pend(word_);
+  if (!word_.compare_exchange_strong(free, thread.tid(),
+                                     std::memory_order_acquire,
+                                     std::memory_order_relaxed)) [[unlikely]] {
+    return LockSlow(thread, Deadline::Now());
+  }
+  thread.Push(node_);
+  thread.Unpend();
+  return true;
 }
 
 inline void Mutex::unlock() {
