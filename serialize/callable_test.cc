@@ -5,7 +5,11 @@
 #include <fcntl.h>
 
 #include <concepts>
+#include <functional>
+#include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -129,6 +133,35 @@ static_assert(std::same_as<RemoteValue<decltype(Nothing)>, void>);
 // Soft where there is nothing to call.
 static_assert(std::same_as<RemoteValue<decltype(Square), std::string>, int>);
 static_assert(std::same_as<RemoteValue<int, int>, void>);
+
+// What callable_compile_test.cc shows the sentences for, in its other forms.
+struct Summer {
+  int value = 0;
+  int Add(int& sum) const { return sum += value; }
+};
+struct WithView {
+  int numbers[3] = {};
+  Offset offset;
+  std::string_view name;
+};
+template <class F, class... A>
+constexpr bool Sends(F, A&&...) {
+  return serialize_internal::IsCall<F, A...>();
+}
+static_assert(Sends([](auto x) { return x; }, 1));
+static_assert(Sends(&Scale::Twice, Offset(), 1) == false);
+static_assert(!Sends([](auto text) { return sizeof(text); }, "text"));
+static_assert(!Sends([](const char*) {}, "text"));
+static_assert(!Sends([](std::span<int>) {}, std::span<int>()));
+static_assert(!Sends([](std::function<void()>) {}, [] {}));
+static_assert(!Sends([](Offset& s) { s.by = 1; }, Offset()));
+static_assert(!Sends(&Summer::Add, Summer(), 1));
+static_assert(!Sends(Square, 1, 2));
+static_assert(!Encodable<std::vector<int*>>);
+static_assert(!Encodable<std::map<int, std::pair<int, std::string_view>>>);
+static_assert(!Encodable<std::vector<WithView>>);
+static_assert(!Encodable<std::unique_ptr<int[]>>);
+static_assert(!Encodable<std::optional<std::function<void()>>>);
 
 TEST(CallableTest, FunctionsAreCalled) {
   EXPECT_THAT(Call(Square, 7), IsOkAndHolds(49));

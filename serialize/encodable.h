@@ -191,12 +191,16 @@ template <class T>
 struct Known<absl::StatusOr<T>> : Is<Shape::kStatusOr, T> {};
 template <>
 struct Known<os::Descriptor> : Is<Shape::kDescriptor> {};
+template <class T>
+struct Owner : Is<Shape::kOwner> {
+  using Target = T;
+};
 template <class T, class D>
-struct Known<std::unique_ptr<T, D>> : Is<Shape::kOwner, T> {};
+struct Known<std::unique_ptr<T, D>> : Owner<T> {};
 template <class T>
-struct Known<std::shared_ptr<T>> : Is<Shape::kOwner, T> {};
+struct Known<std::shared_ptr<T>> : Owner<T> {};
 template <class T>
-struct Known<std::weak_ptr<T>> : Is<Shape::kOwner, T> {};
+struct Known<std::weak_ptr<T>> : Owner<T> {};
 template <class T>
 struct Known<cereal::NameValuePair<T>> : Is<Shape::kWrapper> {};
 template <class T>
@@ -452,10 +456,9 @@ constexpr Flaw FindFlaw() {
     } else if constexpr (shape == Shape::kWrapper) {
       return Flaw::kNone;
     } else if constexpr (shape == Shape::kOwner) {
-      using Target = typename T::element_type;
-      if constexpr (std::is_array_v<std::remove_reference_t<
-                        decltype(*std::declval<Target*>())>> ||
-                    kWaysOut<T> != 1 || kWaysIn<T> != 1) {
+      using Target = typename Known<T>::Target;
+      if constexpr (std::is_array_v<Target> || kWaysOut<T> != 1 ||
+                    kWaysIn<T> != 1) {
         return Flaw::kNotSerializable;
       } else if constexpr (std::is_polymorphic_v<Target> ||
                            cereal::traits::has_load_and_construct<
