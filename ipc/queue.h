@@ -106,7 +106,7 @@ struct QueueOptions {
 //                   producer's in the order of its Put(). What was written
 //                   before Put() is visible after the Get() of that item.
 //   Cost:           no system call while nobody sleeps; tens of nanoseconds. A
-//                   waiter looks for 1-3 us, then sleeps; asleep it looks up
+//                   waiter looks for 2-10 us, then sleeps; asleep it looks up
 //                   every 20 ms at first, every 100 ms later.
 //   Reference:      Python's multiprocessing.Queue; docs/design/queue.md.
 template <typename T>

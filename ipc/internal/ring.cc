@@ -52,9 +52,11 @@ bool IsSound(uint64_t header, uint64_t capacity) {
          Ring::RecordSize(SizeOf(header)) <= capacity - Ring::kUnit;
 }
 
-// How long a waiter looks before it sleeps: longer where looking has paid.
-constexpr int64_t kShortestSpin = 1'000;
-constexpr int64_t kLongestSpin = 3'000;
+// How long a waiter looks before it sleeps: longer where looking has paid. An
+// answer from a processor with a cache of its own takes 1 us and more, and who
+// gives up before it comes pays some 20 us for being woken.
+constexpr int64_t kShortestSpin = 2'000;
+constexpr int64_t kLongestSpin = 10'000;
 thread_local int64_t spin_time = kLongestSpin;
 
 // Whether this thread has put something, into any ring, since it last got
