@@ -95,7 +95,7 @@ TEST_P(ProcessGroupTest, AllEndWell) {
     group.Start(Options(name), CompareName, name);
   }
   EXPECT_OK(group.Join());
-  EXPECT_EQ(group.processes().size(), 5);
+  ASSERT_EQ(group.processes().size(), 5);
   EXPECT_EQ(group.processes()[3].name(), "w3");
   for (Process& process : group.processes()) EXPECT_FALSE(process.is_alive());
   EXPECT_OK(group.Join()) << "joined twice";
@@ -106,6 +106,7 @@ TEST_P(ProcessGroupTest, NamesTheOneThatFailed) {
   for (int i = 0; i < 5; ++i) {
     group.Start(Options(absl::StrCat("w", i)), Return, i == 3 ? 9 : 0);
   }
+  ASSERT_EQ(group.processes().size(), 5);
   const absl::Status all = group.Join();
   EXPECT_THAT(
       all, StatusIs(absl::StatusCode::kAborted,
@@ -121,6 +122,7 @@ TEST_P(ProcessGroupTest, TheFirstFailureCountsNotTheFirstStarted) {
   group.Start(Options("late"), DieAtAWord, std::move(line->second));
   group.Start(Options("early"), Return, 1);
   group.Start(Options("fine"), Return, 0);
+  ASSERT_EQ(group.processes().size(), 3);
   // Until the failure of "early" has been seen, "late" runs.
   EXPECT_OK(group.processes()[1].Join());
   EXPECT_THAT(group.Join(absl::Milliseconds(1)),
