@@ -27,6 +27,22 @@
 
 namespace cohort {
 
+// Contract
+//   Placement:      anywhere; two plain structs of 24 and 40 bytes.
+//   Thread-safety:  every function, from any thread; none takes a lock of ours.
+//   Process-safety: a reference made in one process resolves in every other
+//                   that has the same build of the module loaded.
+//   Fork-safety:    a child of fork() makes and resolves at once, even if
+//                   another thread of its parent was doing so.
+//   Crash-safety:   nothing is shared.
+//   Signal-safety:  none: the loader is asked, and memory allocated.
+//   Errors:         FailedPrecondition: no loaded module of that build.
+//                   InvalidArgument: not code of a module, or another type.
+//   Ordering:       none.
+//   Cost:           the first use, and the first after a module was loaded,
+//                   reads the loader's list; others a table in memory.
+//   Reference:      dl_iterate_phdr(3); the linker's --build-id.
+
 // The bytes are a wire format between processes of one build.
 struct CodeRef {
   uint64_t module = 0;     // Fingerprint of the module's build id.

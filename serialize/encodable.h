@@ -528,6 +528,19 @@ constexpr bool IsFlat() {
 
 }  // namespace serialize_internal
 
+// Contract
+//   Placement:      none: what this header says, it says to the compiler.
+//   Thread-safety:  likewise.
+//   Process-safety: the same in all processes of one build; the bytes of rule 3
+//                   above are only meant for those.
+//   Fork-safety:    nothing to fork.
+//   Crash-safety:   nothing to lose.
+//   Signal-safety:  nothing runs.
+//   Errors:         `Encodable` is false; CheckEncodable stops the build.
+//   Ordering:       none.
+//   Cost:           none at run time.
+//   Reference:      cereal's type traits, whose members and free functions it
+//                   recognises.
 template <class T>
 concept Encodable = (serialize_internal::FindFlaw<T>() ==
                      serialize_internal::Flaw::kNone);
