@@ -4,8 +4,8 @@
 // very same one.
 //
 //   row.ours = [] {
-//     SharedObject<cohort::Mutex> mu;
-//     return NanosecondsEach(3'000'000, [&] { cohort::MutexLock lock(*mu); });
+//     return NanosecondsEach<cohort::Mutex>(
+//         3'000'000, [](cohort::Mutex& mu) { cohort::MutexLock lock(mu); });
 //   };
 
 #ifndef COHORT_BENCHMARKS_INTERNAL_PLAYS_H_
@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
@@ -32,20 +33,28 @@ struct Message {
 };
 static_assert(sizeof(Message) == 64);
 
-// Nanoseconds per call of `act`, on one processor: of 101 short stretches,
-// the median, so that a stretch in which somebody else ran does not count.
-template <typename Act>
+// Nanoseconds per call of `act(object)`, on one processor: of 101 short
+// stretches the median, so that one in which somebody else ran does not count.
+// Each stretch has an object of its own, at a place of its own within a page:
+// at a few places any two stores get into each other's way.
+template <typename Object, typename Act>
 double NanosecondsEach(int64_t times, Act act) {
+  struct alignas(64) Place {
+    Object object;
+  };
+  constexpr size_t kStretches = 101;
+  SharedObject<std::array<Place, kStretches>> places;
+  std::array<int64_t, kStretches> stretches;
+  const int64_t length = times / int64_t{kStretches};
   PinTo(kFirstCpu);
-  std::array<int64_t, 101> stretches;
-  const int64_t length = times / static_cast<int64_t>(stretches.size());
-  for (int64_t i = 0; i < length; ++i) act();
-  for (int64_t& stretch : stretches) {
+  for (size_t k = 0; k < kStretches; ++k) {
+    Object& object = (*places)[k].object;
+    for (int64_t i = 0; i < 100; ++i) act(object);
     const int64_t begin = Now();
-    for (int64_t i = 0; i < length; ++i) act();
-    stretch = Now() - begin;
+    for (int64_t i = 0; i < length; ++i) act(object);
+    stretches[k] = Now() - begin;
   }
-  const auto median = stretches.begin() + stretches.size() / 2;
+  const auto median = stretches.begin() + kStretches / 2;
   std::nth_element(stretches.begin(), median, stretches.end());
   return static_cast<double>(*median) / static_cast<double>(length);
 }

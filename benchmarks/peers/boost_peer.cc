@@ -50,10 +50,10 @@ class BoostQueue final {
 
 absl::StatusOr<double> MutexUncontended() {
   HaveSecondThread();
-  SharedObject<interprocess::interprocess_mutex> mutex;
-  return NanosecondsEach(3'000'000, [&] {
-    mutex->lock();
-    mutex->unlock();
+  using Mutex = interprocess::interprocess_mutex;
+  return NanosecondsEach<Mutex>(3'000'000, [](Mutex& mutex) {
+    mutex.lock();
+    mutex.unlock();
   });
 }
 

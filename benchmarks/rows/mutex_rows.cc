@@ -18,16 +18,15 @@ constexpr int64_t kSections = 3'000'000;
 // An empty critical section; the lock lies in shared memory.
 template <typename Lock>
 double Uncontended() {
-  SharedObject<Lock> lock;
-  return NanosecondsEach(kSections, [&] {
-    lock->lock();
-    lock->unlock();
+  return NanosecondsEach<Lock>(kSections, [](Lock& lock) {
+    lock.lock();
+    lock.unlock();
   });
 }
 
 double OurUncontended() {
-  SharedObject<cohort::Mutex> mu;
-  return NanosecondsEach(kSections, [&] { cohort::MutexLock lock(*mu); });
+  return NanosecondsEach<cohort::Mutex>(
+      kSections, [](cohort::Mutex& mu) { cohort::MutexLock lock(mu); });
 }
 
 Row MutexUncontended() {
