@@ -40,6 +40,9 @@ class Opaque {
  public:
   Opaque() = default;
   Opaque(const Opaque&) {}
+
+ private:
+  [[maybe_unused]] int secret_ = 0;
 };
 struct SavesOnly {
   template <class Archive>

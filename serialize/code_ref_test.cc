@@ -142,8 +142,9 @@ TEST(CodeRefTest, WhatIsNotCodeIsRefused) {
   EXPECT_THAT(MakeCodeRef(function),
               StatusIs(absl::StatusCode::kInvalidArgument));
   CodeRef ref = *MakeCodeRef(&Triple);
-  for (uint64_t offset :
-       {uint64_t{0}, std::bit_cast<uint64_t>(&data), ~uint64_t{0}}) {
+  const uint64_t base = std::bit_cast<uint64_t>(&Triple) - ref.offset;
+  for (uint64_t offset : {std::bit_cast<uint64_t>(&data) - base,
+                          uint64_t{1} << 60, ~uint64_t{0}}) {
     ref.offset = offset;
     EXPECT_THAT(ResolveCodeRef<int(int)>(ref),
                 StatusIs(absl::StatusCode::kInvalidArgument));
