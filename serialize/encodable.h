@@ -379,8 +379,9 @@ constexpr Flaw FindFlaw();
 template <class A>
 struct Anything {
   template <class T>
+  // NOLINTNEXTLINE(google-explicit-constructor): that is its purpose.
   requires(!std::is_same_v<std::remove_cv_t<T>, A>) constexpr operator T()
-      const noexcept;  // NOLINT: that is its purpose.
+      const noexcept;
 };
 template <class T, class A>
 constexpr bool IsFlawedMember() {
@@ -394,8 +395,8 @@ constexpr bool IsFlawedMember() {
 template <class A>
 struct Flawed {
   template <class T>
-  requires(IsFlawedMember<T, A>()) constexpr operator T()
-      const noexcept;  // NOLINT
+  // NOLINTNEXTLINE(google-explicit-constructor): likewise.
+  requires(IsFlawedMember<T, A>()) constexpr operator T() const noexcept;
 };
 template <class A, size_t>
 using AnythingAt = Anything<A>;

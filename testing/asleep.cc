@@ -102,6 +102,7 @@ std::optional<long> SleepsIn(pid_t thread) {
 
 bool AsleepInFutex(pid_t thread) {
   const std::optional<long> call = SleepsIn(thread);
+  // NOLINTNEXTLINE(misc-redundant-expression): they are two numbers.
   return call == SYS_futex || call == kFutexWaitv;
 }
 
