@@ -93,6 +93,16 @@ std::multiset<const void*> OwnedWords() {
   return owned;
 }
 
+pthread_mutex_t MakeRobust(int protocol) {
+  pthread_mutexattr_t attributes;
+  pthread_mutexattr_init(&attributes);
+  pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+  pthread_mutexattr_setprotocol(&attributes, protocol);
+  pthread_mutex_t mutex;
+  pthread_mutex_init(&mutex, &attributes);
+  return mutex;
+}
+
 TEST(RobustTest, BindsEachThreadOnce) {
   RobustThread& self = RobustThread::Self();
   EXPECT_EQ(&RobustThread::Self(), &self);
@@ -166,16 +176,21 @@ TEST(RobustTest, EveryPushedWordOfADeadHolderIsMarked) {
 }
 
 TEST(RobustTest, AnEndingThreadsWordsAreMarked) {
-  Shared<std::array<Lock, 2>> locks;
+  Shared<std::array<Lock, 3>> locks;
+  pthread_mutex_t theirs = MakeRobust(PTHREAD_PRIO_NONE);
   std::thread([&] {
-    (*locks)[0].Take();
-    (*locks)[1].Take();
-    ASSERT_TRUE((*locks)[0].Free());
+    for (Lock& lock : *locks) lock.Take();
+    // The way from the last to the first leads over a private entry now.
+    ASSERT_TRUE((*locks)[2].Free());
+    ASSERT_EQ(pthread_mutex_lock(&theirs), 0);
+    (*locks)[2].Take();
+    ASSERT_TRUE((*locks)[1].Free());
   }).join();
   // join() returns when the kernel has cleared the thread's id; the list comes
   // before that.
-  EXPECT_EQ((*locks)[0].word, 0u);
-  EXPECT_EQ((*locks)[1].word, uint32_t{FUTEX_OWNER_DIED});
+  EXPECT_EQ((*locks)[0].word, uint32_t{FUTEX_OWNER_DIED});
+  EXPECT_EQ((*locks)[1].word, 0u);
+  EXPECT_EQ((*locks)[2].word, uint32_t{FUTEX_OWNER_DIED});
 }
 
 TEST(RobustTest, ExecveMarks) {
@@ -282,16 +297,6 @@ TEST(RobustTest, UnlinksOnlyWhatIsPushed) {
   EXPECT_TRUE(lock.Free());
   EXPECT_FALSE(RobustThread::Self().Holds(lock.node));
   EXPECT_FALSE(lock.Free());
-}
-
-pthread_mutex_t MakeRobust(int protocol) {
-  pthread_mutexattr_t attributes;
-  pthread_mutexattr_init(&attributes);
-  pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-  pthread_mutexattr_setprotocol(&attributes, protocol);
-  pthread_mutex_t mutex;
-  pthread_mutex_init(&mutex, &attributes);
-  return mutex;
 }
 
 // Ours and libc's come and go in any order; after each step the kernel's view
