@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <iostream>
 #include <optional>
@@ -179,8 +180,14 @@ absl::StatusOr<Total> CountInPool(const std::vector<ListedFile>& files,
       {.workers = options.workers, .start_method = options.start_method});
   if (!pool.ok()) return pool.status();
 
-  // Small enough to share the work evenly; smaller where attempts are killed.
-  const uint64_t batch_bytes = options.chaos ? 256 << 10 : 1 << 20;
+  // Large batches repeat fewer words to the parent, small ones share the work
+  // more evenly and lose less when a worker is killed.
+  constexpr uint64_t kLeast = 256 << 10;
+  constexpr uint64_t kMost = 4 << 20;
+  const uint64_t batch_bytes =
+      options.chaos
+          ? kLeast
+          : std::clamp(listed_bytes / (16 * pool->workers()), kLeast, kMost);
   std::vector<cohort::Future<BatchCount>> futures;
   for (Batch& batch : MakeBatches(files, batch_bytes)) {
     futures.push_back(
