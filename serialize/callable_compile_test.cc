@@ -33,9 +33,6 @@ struct WithPointer {
   int number = 0;
   const char* name = nullptr;
 };
-Member member;
-std::string_view name;
-};
 class Opaque {
  public:
   Opaque() = default;
