@@ -25,7 +25,6 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cohort/os/descriptor.h"
-#include "cohort/os/process_id.h"
 #include "cohort/pool/future.h"
 #include "cohort/process/process.h"
 #include "cohort/testing/leak_ledger.h"
@@ -119,13 +118,7 @@ std::string TempName(const char* stem) {
   return ::testing::TempDir() + "/" + stem + "." + std::to_string(getpid());
 }
 
-// Every test runs with both ways to make a worker. Where the program has other
-// threads from its beginning, as under the thread sanitizer, it may not fork.
-std::vector<StartMethod> StartMethods() {
-  if (!os::IsSingleThreaded()) return {StartMethod::kSpawn};
-  return {StartMethod::kSpawn, StartMethod::kFork};
-}
-
+// Every test runs with both ways to make a worker.
 class ProcessPoolTest : public ::testing::TestWithParam<StartMethod> {
  protected:
   static PoolOptions With(int workers) {
