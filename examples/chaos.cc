@@ -28,7 +28,7 @@ void Chaos::KillOne() {
   if (kill(pids[random_() % pids.size()], SIGKILL) == 0) ++killed_;
 }
 
-void Chaos::Run() ABSL_NO_THREAD_SAFETY_ANALYSIS {  // It can't see unique_lock.
+void Chaos::Run() {
   std::unique_lock lock(mu_);
   while (!stopped_.wait_for(lock, absl::ToChronoNanoseconds(rhythm_),
                             [this] { return stop_; })) {

@@ -16,7 +16,6 @@
 #include <random>
 #include <thread>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 #include "cohort/pool/process_pool.h"
 
@@ -47,7 +46,7 @@ class Chaos final {
   int killed_ = 0;
   std::mutex mu_;
   std::condition_variable stopped_;
-  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  bool stop_ = false;  // Guarded by mu_.
   std::thread thread_;
 };
 

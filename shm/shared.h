@@ -135,7 +135,7 @@ class Shared final {
  private:
   static constexpr uint64_t kTag = TypeTag<T>("shared");
 
-  static consteval void CheckType() {
+  static constexpr void CheckType() {
     static_assert(std::is_trivially_destructible_v<T>,
                   "cohort: an object in shared memory is never destroyed, so "
                   "Shared<T> takes only types without a destructor of their "
