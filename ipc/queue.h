@@ -242,7 +242,8 @@ class Queue final {
     CheckHandle();
     *over = false;
     if constexpr (kFixedSize != 0) {
-      absl::StatusOr<T> item(absl::in_place);
+      absl::StatusOr<T> item;
+      item.emplace();
       size_t size = 0;
       const ipc_internal::RingEnd end =
           ring_.Get(std::addressof(*item), sizeof(T),
