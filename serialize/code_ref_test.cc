@@ -172,7 +172,7 @@ TEST(CodeRefTest, MemberFunctionsComeBack) {
   EXPECT_NE(adjusted->adjustment, 0);
   auto from_both = ResolveMemberCodeRef<int (Both::*)(int) const>(*adjusted);
   ASSERT_THAT(from_both, IsOk());
-  EXPECT_EQ((both.**from_both)(4), 24);
+  EXPECT_TRUE(*from_both == inherited);
 }
 
 TEST(CodeRefTest, MembersThatNoClassHasAreRefused) {
