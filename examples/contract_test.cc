@@ -124,7 +124,7 @@ TEST_F(ContractTest, QueueInOneProcess) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(jobs.TryGet().status()));
   OrDie(jobs.Put({.id = 2, .path = "/b"}));
   jobs.Close();
-  EXPECT_TRUE(absl::IsFailedPrecondition(jobs.Put({.id = 3})));
+  EXPECT_TRUE(absl::IsFailedPrecondition(jobs.Put({.id = 3, .path = "/c"})));
   std::vector<int> left;
   for (absl::StatusOr<Job> one : jobs.Items()) left.push_back(OrDie(one).id);
   EXPECT_THAT(left, ElementsAre(2));
