@@ -5,6 +5,7 @@
 // death that left data torn, and must not owe their wake-up to the end of a
 // slice.
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -12,12 +13,14 @@
 #include <climits>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <functional>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "cohort/os/cpu.h"
 #include "cohort/os/deadline.h"
 #include "cohort/os/futex.h"
 #include "cohort/os/robust.h"
@@ -161,16 +164,44 @@ class MutexCrashTest : public testing::Test {
         sizeof(os::RobustNode)));
   }
 
-  // Survivors that sleep on the lock word as any waiter does, but not in
-  // slices: who is not woken, by the one who unlocks or by the kernel, sleeps
-  // for ever.
+  // Survivors that wait on the lock word as any waiter does, but not in slices:
+  // who is not woken, by the one who unlocks or by the kernel, sleeps for ever.
+  // With the lock once taken and freed, each calls `body`.
   static std::vector<std::function<void()>> Sleepers(
-      int count, std::atomic<uint32_t>& word, std::function<void()> body) {
-    return std::vector<std::function<void()>>(count, [&word, body] {
-      const uint32_t seen = word.fetch_or(sync_internal::kWaiters);
-      os::FutexWait(word, seen | sync_internal::kWaiters, Deadline::Infinite());
-      body();
-    });
+      int count, std::atomic<uint32_t>& word, std::function<bool()> try_take,
+      std::function<void()> give, std::function<void()> body) {
+    return std::vector<std::function<void()>>(
+        count, [&word, try_take, give, body] {
+          do {
+            const uint32_t seen = word.fetch_or(sync_internal::kWaiters) |
+                                  sync_internal::kWaiters;
+            if ((seen & sync_internal::kHolder) != 0) {
+              os::FutexWait(word, seen, Deadline::Infinite());
+            }
+          } while (!try_take());
+          word.fetch_or(sync_internal::kWaiters);  // As one who has slept.
+          give();
+          body();
+        });
+  }
+  std::vector<std::function<void()>> Sleepers(int count,
+                                              std::function<void()> body) {
+    return Sleepers(
+        count, word(), [&] { return arena_->mu.try_lock(); },
+        [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.unlock(); }, body);
+  }
+  std::vector<std::function<void()>> ShortSleepers(int count) {
+    return Sleepers(
+        count, short_word(),
+        [&] {
+          const Acquired acquired = arena_->short_lock.TryLock();
+          if (acquired == Acquired::kOwnerDied) {
+            ++arena_->deaths_told;
+            Repair(*arena_);
+          }
+          return acquired != Acquired::kTimedOut;
+        },
+        [&] { arena_->short_lock.Unlock(); }, [&] { UseShort(); });
   }
 
   void Run(KillScenario scenario) {
@@ -257,7 +288,7 @@ TEST_F(MutexCrashTest, UnlockBeforeSleepers) {
                Change(*arena_);
                arena_->mu.unlock();
              },
-         .sleepers = Sleepers(sleepers, word(), [&] { Use(); }),
+         .sleepers = Sleepers(sleepers, [&] { Use(); }),
          .check =
              [&](const KillPoint& point) {
                for (int i = 0; i < sleepers; ++i) {
@@ -289,8 +320,7 @@ TEST_F(MutexCrashTest, UnlockWhileAnotherIsHeld) {
                         ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.unlock(); },
        // It dies with the lock linked into a list of its own.
        .sleepers = Sleepers(
-           1, word(),
-           [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); }),
+           1, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); }),
        .check =
            [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              ASSERT_TRUE(point.AwaitSleeper(0));
@@ -447,7 +477,7 @@ TEST_F(MutexCrashTest, WokenWaiter) {
              Adopt();
              arena_->mu.unlock();
            },
-       .sleepers_behind = Sleepers(2, word(), [&] { Use(); }),
+       .sleepers_behind = Sleepers(2, [&] { Use(); }),
        .check =
            [&](const KillPoint& point) {
              ASSERT_TRUE(point.AwaitSleeper(0));
@@ -475,7 +505,7 @@ TEST_F(MutexCrashTest, WokenWaiterBehindABarger) {
          arena_->mu.unlock();
        }},
        .while_blocked = [&] { arena_->gate.Open(); },
-       .sleepers_behind = Sleepers(2, word(), [&] { Use(); }),
+       .sleepers_behind = Sleepers(2, [&] { Use(); }),
        .check =
            [&](const KillPoint& point) {
              for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
@@ -495,7 +525,7 @@ TEST_F(MutexCrashTest, WokenByADeath) {
          arena_->gate.Pass();  // And ends, holding it.
        }},
        .while_blocked = [&] { arena_->gate.Open(); },
-       .sleepers_behind = Sleepers(2, word(), [&] { Use(); }),
+       .sleepers_behind = Sleepers(2, [&] { Use(); }),
        .check =
            [&](const KillPoint& point) {
              for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
@@ -543,7 +573,7 @@ TEST_F(MutexCrashTest, ShortLockWoken) {
          arena_->short_lock.Unlock();
        }},
        .while_blocked = [&] { arena_->gate.Open(); },
-       .sleepers_behind = Sleepers(2, short_word(), [&] { UseShort(); }),
+       .sleepers_behind = ShortSleepers(2),
        .check =
            [&](const KillPoint& point) {
              for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
@@ -553,3 +583,21 @@ TEST_F(MutexCrashTest, ShortLockWoken) {
 
 }  // namespace
 }  // namespace cohort
+
+// A spinning waiter executes two thousand instructions, all alike, before each
+// sleep. So this program begins bound to one processor, where waiters do not
+// spin; killed spinners are for mutex_stress_test.
+int main(int argc, char** argv) {
+  if (cohort::os::RivalsCanRun()) {
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    if (sched_setaffinity(0, sizeof here, &here) == 0) {
+      execv("/proc/self/exe", argv);
+    }
+    std::perror("mutex_crash_test: cannot start again on one processor");
+    return 1;
+  }
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
