@@ -114,6 +114,22 @@ struct Scale {
   }
 };
 
+// Refuses to arrive where its value is negative.
+struct Picky {
+  int value = 0;
+  template <class Archive>
+  void save(Archive& archive) const {
+    archive(value);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(value);
+    if (value < 0) archive.Fail(absl::DataLossError("refused on arrival"));
+  }
+};
+int Unpack(Picky picky) { return picky.value; }
+Picky Pack(int value) { return Picky{value}; }
+
 std::string TempName(const char* stem) {
   return ::testing::TempDir() + "/" + stem + "." + std::to_string(getpid());
 }
@@ -230,6 +246,26 @@ TEST_P(ProcessPoolTest, ErrorsOfFunctionsComeBack) {
               StatusIs(absl::StatusCode::kInvalidArgument, "not positive"));
   EXPECT_THAT(pool.Map(Throw, {1, 2}),
               StatusIs(::testing::_, HasSubstr("thrown on purpose")));
+}
+
+TEST_P(ProcessPoolTest, WhatDoesNotArriveIsAnError) {
+  ProcessPool pool = Pool(1);
+  EXPECT_THAT(pool.Apply(Unpack, Picky{1}), IsOkAndHolds(1));
+  EXPECT_THAT(
+      pool.Apply(Unpack, Picky{-1}),
+      StatusIs(absl::StatusCode::kDataLoss, HasSubstr("refused on arrival")));
+  EXPECT_THAT(pool.Map(Unpack, {Picky{1}, Picky{2}}),
+              IsOkAndHolds(ElementsAre(1, 2)));
+  EXPECT_THAT(
+      pool.Map(Unpack, {Picky{1}, Picky{-2}, Picky{3}}),
+      StatusIs(absl::StatusCode::kDataLoss, HasSubstr("refused on arrival")));
+  EXPECT_THAT(pool.Apply(Pack, -1), StatusIs(absl::StatusCode::kDataLoss,
+                                             HasSubstr("refused on arrival")));
+  EXPECT_THAT(
+      pool.Map(Pack, {1, -1}),
+      StatusIs(absl::StatusCode::kDataLoss, HasSubstr("refused on arrival")));
+  EXPECT_THAT(pool.Apply(Unpack, Picky{5}), IsOkAndHolds(5));
+  EXPECT_EQ(pool.Stats().worker_deaths, 0U);
 }
 
 TEST_P(ProcessPoolTest, OnlyTheVictimsOwnCallFails) {
