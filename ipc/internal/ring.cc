@@ -375,8 +375,7 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline) const {
     };
     // To follow on the consumer's heels would slow it down: while it is at
     // work, let it free some more.
-    if (SpinUntil(8, 64, [&] { return freed() > used / 8; }) ||
-        changed()) {
+    if (SpinUntil(8, 64, [&] { return freed() > used / 8; }) || changed()) {
       continue;
     }
     Sleep(not_full, slices.Next(), changed);

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "cohort/ipc/queue.h"
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "cohort/serialize/codec.h"
+#include "cohort/serialize/frame.h"
+#include "cohort/shm/region.h"
+#include "cohort/testing/child.h"
+#include "cohort/testing/leak_ledger.h"
+#include "cohort/testing/status_matchers.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace cohort {
+namespace {
+
+using cohort_testing::Child;
+using cohort_testing::Exited;
+using cohort_testing::IsOkAndHolds;
+using cohort_testing::StatusIs;
+using testing::HasSubstr;
+
+constexpr absl::StatusCode kLate = absl::StatusCode::kDeadlineExceeded;
+constexpr absl::StatusCode kEnd = absl::StatusCode::kOutOfRange;
+
+struct Job {
+  int id = 0;
+  std::string path;
+  template <class A>
+  void serialize(A& a) {
+    a(id, path);
+  }
+};
+
+// Encodes well, and cannot be decoded.
+struct OneWay {
+  bool bad = false;
+  template <class A>
+  void save(A& a) const {
+    a(bad);
+  }
+  template <class A>
+  void load(A& a) {
+    a(bad);
+    if (bad) a.Fail(absl::OutOfRangeError("no such thing"));
+  }
+};
+
+class QueueTest : public testing::Test {
+ private:
+  cohort_testing::LeakGuard guard_;
+};
+
+TEST_F(QueueTest, HandsValuesToAnotherProcess) {
+  ASSERT_OK_AND_ASSIGN(const Queue<Job> jobs,
+                       Queue<Job>::Create({.max_items = 16}));
+  Child child = Child::Fork([&] {
+    int expected = 0;
+    for (absl::StatusOr<Job> job : jobs.Items()) {
+      ASSERT_OK(job);
+      EXPECT_EQ(job->id, expected);
+      EXPECT_EQ(job->path, std::string(static_cast<size_t>(expected), 'x'));
+      ++expected;
+    }
+    EXPECT_EQ(expected, 1000);
+  });
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_OK(
+        jobs.Put({.id = i, .path = std::string(static_cast<size_t>(i), 'x')}));
+  }
+  jobs.Close();
+  EXPECT_EQ(child.Wait(), Exited(0));
+  EXPECT_EQ(jobs.ApproxSize(), 0u);
+  EXPECT_EQ(jobs.rescues(), 0u);
+}
+
+TEST_F(QueueTest, CarriesBytesContainersAndOwners) {
+  ASSERT_OK_AND_ASSIGN(const auto numbers, Queue<int>::Create());
+  ASSERT_OK(numbers.Put(-5));
+  EXPECT_THAT(numbers.Get(), IsOkAndHolds(-5));
+
+  ASSERT_OK_AND_ASSIGN(const auto truths, Queue<bool>::Create());
+  ASSERT_OK(truths.Put(true));
+  EXPECT_THAT(truths.Get(), IsOkAndHolds(true));
+
+  using Map = std::map<std::string, std::vector<int>>;
+  ASSERT_OK_AND_ASSIGN(const auto maps, Queue<Map>::Create());
+  ASSERT_OK(maps.Put({{"a", {1, 2}}, {"b", {}}}));
+  EXPECT_THAT(maps.Get(), IsOkAndHolds(Map{{"a", {1, 2}}, {"b", {}}}));
+
+  using Array = std::array<uint64_t, 500>;
+  ASSERT_OK_AND_ASSIGN(const auto arrays,
+                       Queue<Array>::Create({.max_items = 2}));
+  Array array;
+  array.fill(9);
+  ASSERT_OK(arrays.TryPut(array));
+  ASSERT_OK(arrays.TryPut(array));
+  EXPECT_THAT(arrays.TryPut(array), StatusIs(kLate));
+  EXPECT_THAT(arrays.Get(), IsOkAndHolds(array));
+
+  // Only to be moved.
+  ASSERT_OK_AND_ASSIGN(const auto owners,
+                       Queue<std::unique_ptr<int>>::Create());
+  ASSERT_OK(owners.Put(std::make_unique<int>(3)));
+  owners.Close();
+  int sum = 0;
+  for (absl::StatusOr<std::unique_ptr<int>> owner : owners.Items()) {
+    ASSERT_OK(owner);
+    sum += **owner;
+  }
+  EXPECT_EQ(sum, 3);
+}
+
+TEST_F(QueueTest, PollsOnceWhenThereIsNoTime) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<int>::Create({.max_items = 1}));
+  for (const absl::Duration none :
+       {absl::ZeroDuration(), absl::Seconds(-1), -absl::InfiniteDuration()}) {
+    EXPECT_THAT(queue.Get(none), StatusIs(kLate, HasSubstr("empty")));
+    EXPECT_OK(queue.Put(1, none));
+    EXPECT_THAT(queue.Put(2, none), StatusIs(kLate, HasSubstr("full")));
+    EXPECT_THAT(queue.Get(none), IsOkAndHolds(1));
+  }
+  EXPECT_THAT(queue.TryGet(), StatusIs(kLate));
+  EXPECT_THAT(queue.Get(absl::Milliseconds(5)), StatusIs(kLate));
+  EXPECT_OK(queue.TryPut(1));
+  EXPECT_THAT(queue.Put(2, absl::Milliseconds(5)), StatusIs(kLate));
+}
+
+TEST_F(QueueTest, CloseEndsPutsAtOnceAndGetsWhenDrained) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<int>::Create());
+  ASSERT_OK(queue.Put(1));
+  ASSERT_OK(queue.Put(2));
+  queue.Close();
+  EXPECT_THAT(queue.Put(3), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(queue.TryPut(3), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(queue.Get(), IsOkAndHolds(1));
+  EXPECT_THAT(queue.TryGet(), IsOkAndHolds(2));
+  EXPECT_THAT(queue.Get(), StatusIs(kEnd));
+  EXPECT_THAT(queue.TryGet(), StatusIs(kEnd));
+  for (absl::StatusOr<int> item : queue.Items()) ADD_FAILURE() << *item;
+}
+
+TEST_F(QueueTest, RefusesWhatCanNeverFit) {
+  ASSERT_OK_AND_ASSIGN(const auto queue,
+                       Queue<std::string>::Create({.bytes = 1024}));
+  EXPECT_THAT(
+      queue.Put(std::string(1000, 'x')),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr(".bytes = ")));
+  EXPECT_OK(queue.Put(std::string(900, 'x')));
+  EXPECT_THAT(queue.Get(), IsOkAndHolds(std::string(900, 'x')));
+
+  // As large as it says, that it takes.
+  ASSERT_OK_AND_ASSIGN(const auto large,
+                       Queue<std::string>::Create({.bytes = 5 << 20}));
+  const std::string huge(5 << 20, 'h');
+  ASSERT_OK(large.Put(huge));
+  EXPECT_THAT(large.Get(), IsOkAndHolds(huge));
+
+  using Block = std::array<char, 4096>;
+  EXPECT_THAT(Queue<Block>::Create({.bytes = 4096}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("4096")));
+  EXPECT_OK(Queue<Block>::Create({.bytes = 4097}));
+  EXPECT_THAT(Queue<int>::Create({.max_items = size_t{1} << 60}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Queue<int>::Create({.bytes = size_t{1} << 60}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(QueueTest, HoldsAsManyAsWereAskedFor) {
+  for (const size_t max_items : {1, 2, 3, 16, 1000}) {
+    ASSERT_OK_AND_ASSIGN(const auto queue, Queue<std::array<char, 64>>::Create(
+                                               {.max_items = max_items}));
+    for (size_t i = 0; i < max_items; ++i) ASSERT_OK(queue.TryPut({}));
+    EXPECT_EQ(queue.ApproxSize(), max_items);
+    EXPECT_THAT(queue.TryPut({}), StatusIs(kLate));
+  }
+}
+
+TEST_F(QueueTest, RefusesValuesThatOwnDescriptors) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Region>::Create());
+  ASSERT_OK_AND_ASSIGN(const Region region, Region::Create(1));
+  EXPECT_THAT(queue.Put(region), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr("descriptor")));
+  EXPECT_EQ(queue.ApproxSize(), 0u);
+}
+
+TEST_F(QueueTest, ItemThatCannotBeDecodedIsLostAlone) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<OneWay>::Create());
+  ASSERT_OK(queue.Put({.bad = false}));
+  ASSERT_OK(queue.Put({.bad = true}));
+  ASSERT_OK(queue.Put({.bad = false}));
+  queue.Close();
+  std::vector<absl::StatusCode> codes;
+  for (absl::StatusOr<OneWay> item : queue.Items()) {
+    codes.push_back(item.status().code());
+  }
+  EXPECT_THAT(codes, testing::ElementsAre(absl::StatusCode::kOk,
+                                          absl::StatusCode::kDataLoss,
+                                          absl::StatusCode::kOk));
+}
+
+TEST_F(QueueTest, HandleTravelsAndMeansTheSameQueue) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Job>::Create());
+  ASSERT_OK_AND_ASSIGN(Frame frame, Encode(queue));
+  ASSERT_OK_AND_ASSIGN(const auto twin, Decode<Queue<Job>>(std::move(frame)));
+  ASSERT_OK(queue.Put({.id = 4}));
+  ASSERT_OK_AND_ASSIGN(const Job job, twin.Get());
+  EXPECT_EQ(job.id, 4);
+  const Queue<Job> copy = twin;
+  copy.Close();
+  EXPECT_THAT(queue.Get(), StatusIs(kEnd));
+
+  ASSERT_OK_AND_ASSIGN(Frame other, Encode(queue));
+  EXPECT_THAT(Decode<Queue<int>>(std::move(other)),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  ASSERT_OK_AND_ASSIGN(Frame none, Encode(Queue<Job>()));
+  ASSERT_OK_AND_ASSIGN(const auto empty, Decode<Queue<Job>>(std::move(none)));
+  EXPECT_TRUE(empty.empty_handle());
+}
+
+// A serialize() function that itself uses a queue gets a buffer of its own.
+struct Nosy {
+  inline static Queue<std::string> others;
+  template <class A>
+  void save(A& a) const {
+    EXPECT_OK(others.Put("from within"));
+    EXPECT_THAT(others.Get(), IsOkAndHolds("from within"));
+    a(std::string("kept"));
+  }
+  template <class A>
+  void load(A& a) {
+    EXPECT_OK(others.Put("from within"));
+    EXPECT_THAT(others.Get(), IsOkAndHolds("from within"));
+    std::string text;
+    a(text);
+    EXPECT_EQ(text, "kept");
+  }
+};
+
+TEST_F(QueueTest, MayBeUsedWhileAnItemIsEncodedOrDecoded) {
+  ASSERT_OK_AND_ASSIGN(Nosy::others, Queue<std::string>::Create());
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Nosy>::Create());
+  ASSERT_OK(queue.Put({}));
+  EXPECT_OK(queue.Get());
+  Nosy::others = {};
+}
+
+// The bytes of an item, overwritten while it lies there.
+TEST_F(QueueTest, DamagedMemoryIsSaidOnceByItems) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Job>::Create());
+  ASSERT_OK(queue.Put({.id = 1}));
+  ASSERT_OK_AND_ASSIGN(Frame frame, Encode(queue));
+  ASSERT_OK_AND_ASSIGN(const Region region, Decode<Region>(std::move(frame)));
+  constexpr size_t kFirstHeader = 384;
+  region.bytes()[kFirstHeader] = std::byte(0xff);
+  int items = 0;
+  for (absl::StatusOr<Job> item : queue.Items()) {
+    EXPECT_THAT(item, StatusIs(absl::StatusCode::kDataLoss));
+    ++items;
+  }
+  EXPECT_EQ(items, 1);
+  EXPECT_THAT(queue.Put({}), StatusIs(absl::StatusCode::kDataLoss));
+}
+
+TEST(QueueDeathTest, UseOfAnEmptyHandleIsFatal) {
+  const Queue<int> empty;
+  EXPECT_DEATH((void)empty.Put(1), "never created or received");
+  EXPECT_DEATH((void)empty.Get(), "never created or received");
+  EXPECT_DEATH(empty.Close(), "never created or received");
+}
+
+}  // namespace
+}  // namespace cohort
