@@ -8,10 +8,12 @@
 namespace cohort::sync_internal {
 namespace {
 
-// A spinning waiter looks at the word after 1, 2, 4... and then always
-// kMaxPause pauses. Each look takes the line from the holder, which works the
-// faster the rarer they are. All looks together take about as long as falling
-// asleep and being woken: a longer section is cheaper to sleep through.
+// A spinning waiter looks at the word at once, after kFirstPause pauses, after
+// twice as many, and so on up to kMaxPause. Each look takes the line from the
+// holder, which works the faster the rarer they are. All looks together take
+// about as long as falling asleep and being woken: a longer section is cheaper
+// to sleep through.
+constexpr int kFirstPause = 8;
 constexpr int kMaxPause = 32;
 constexpr int kLooks = 16;
 
@@ -43,7 +45,7 @@ Acquired LockWordSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
   for (;;) {
     uint32_t seen = word.load(std::memory_order_relaxed);
     const bool spin = thread.may_spin() && deadline > Deadline::Now();
-    for (int look = spin ? 0 : kLooks, pause = 1;; ++look) {
+    for (int look = spin ? 0 : kLooks, pause = kFirstPause;; ++look) {
       if (TakeIfFree(word, seen, tid, keep)) {
         return (seen & kOwnerDied) != 0 ? Acquired::kOwnerDied
                                         : Acquired::kClean;
