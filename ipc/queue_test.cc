@@ -36,7 +36,7 @@ constexpr absl::StatusCode kEnd = absl::StatusCode::kOutOfRange;
 
 struct Job {
   int id = 0;
-  std::string path;
+  std::string path = {};
   template <class A>
   void serialize(A& a) {
     a(id, path);
@@ -179,8 +179,9 @@ TEST_F(QueueTest, RefusesWhatCanNeverFit) {
 
 TEST_F(QueueTest, HoldsAsManyAsWereAskedFor) {
   for (const size_t max_items : {1, 2, 3, 16, 1000}) {
-    ASSERT_OK_AND_ASSIGN(const auto queue, Queue<std::array<char, 64>>::Create(
-                                               {.max_items = max_items}));
+    using Block = std::array<char, 64>;
+    ASSERT_OK_AND_ASSIGN(const auto queue,
+                         Queue<Block>::Create({.max_items = max_items}));
     for (size_t i = 0; i < max_items; ++i) ASSERT_OK(queue.TryPut({}));
     EXPECT_EQ(queue.ApproxSize(), max_items);
     EXPECT_THAT(queue.TryPut({}), StatusIs(kLate));
