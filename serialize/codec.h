@@ -418,6 +418,14 @@ struct SharedTarget<cereal::memory_detail::PtrWrapper<std::shared_ptr<T>&>> {
   using type = std::remove_const_t<T>;
 };
 
+// What load_and_construct() is called through: a value, like what a serialize()
+// reads.
+template <class T>
+inline constexpr bool kIsConstructWrapper = false;
+template <class A, class T>
+inline constexpr bool kIsConstructWrapper<
+    cereal::memory_detail::LoadAndConstructLoadWrapper<A, T>> = true;
+
 template <class E, class T>
 void PutAll(E& encoder, const T& values) {
   for (const auto& value : values) Put(encoder, value);
@@ -693,7 +701,8 @@ void Encoder::PutByCereal(const T& value) {
 template <class T>
 void Decoder::GetByCereal(T& value) {
   constexpr serialize_internal::Shape shape = serialize_internal::kShape<T>;
-  if constexpr (shape == serialize_internal::Shape::kCereal) {
+  if constexpr (shape == serialize_internal::Shape::kCereal ||
+                serialize_internal::kIsConstructWrapper<T>) {
     if (depth_ == kMaxDepth) TooDeep();
     ++depth_;
     const size_t before = offset();
