@@ -434,6 +434,12 @@ RingEnd Ring::Get(void* to, size_t room, Larger larger, size_t* size,
     }
     *size = SizeOf(header);
     if (*size > room && larger == Larger::kKeep) [[unlikely]] {
+      // The wake-up may have stood for several messages, and the caller that
+      // comes back with more room has not slept: see below.
+      if (slept &&
+          Word(head + RecordSize(*size)).load(std::memory_order_acquire) != 0) {
+        WakeOne(producers.not_empty);
+      }
       consumers.lock.Unlock();
       return RingEnd::kTooLarge;
     }
