@@ -21,15 +21,29 @@ constexpr size_t kKeep = 1 << 20;
 constexpr size_t kUsual = 512;
 constexpr uint64_t kDefaultBytes = 1 << 20;
 
-thread_local Frame spare;
+// Set at the end of the thread, or of main(), when `spare` is destroyed: other
+// destructors that run later may still put something into a queue.
+thread_local bool spare_is_gone = false;
+
+struct Spare {
+  ~Spare() { spare_is_gone = true; }
+  Frame frame;
+};
+thread_local Spare spare;
 
 }  // namespace
 
-Scratch::Scratch() : frame_(std::move(spare)) { frame_.Clear(); }
+Scratch::Scratch() {
+  if (spare_is_gone) return;
+  frame_ = std::move(spare.frame);
+  frame_.Clear();
+}
 
 Scratch::~Scratch() {
   frame_.Clear();
-  if (frame_.capacity() <= kKeep) spare = std::move(frame_);
+  if (!spare_is_gone && frame_.capacity() <= kKeep) {
+    spare.frame = std::move(frame_);
+  }
 }
 
 absl::StatusOr<RingOptions> SizeRing(size_t max_items, size_t bytes,
