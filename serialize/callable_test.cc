@@ -139,6 +139,16 @@ struct Summer {
   int value = 0;
   int Add(int& sum) const { return sum += value; }
 };
+struct Immovable {  // As a lock is.
+  Immovable() = default;
+  Immovable(const Immovable&) = delete;
+  Immovable& operator=(const Immovable&) = delete;
+  int word = 0;
+};
+struct WithImmovable {
+  Immovable lock;
+  int guarded = 0;
+};
 struct WithView {
   int numbers[3] = {};
   Offset offset;
@@ -160,6 +170,7 @@ static_assert(!Sends(Square, 1, 2));
 static_assert(!Encodable<std::vector<int*>>);
 static_assert(!Encodable<std::map<int, std::pair<int, std::string_view>>>);
 static_assert(!Encodable<std::vector<WithView>>);
+static_assert(!Encodable<Immovable> && !Encodable<WithImmovable>);
 static_assert(!Encodable<std::unique_ptr<int[]>>);
 static_assert(!Encodable<std::optional<std::function<void()>>>);
 

@@ -20,10 +20,11 @@
 //      absl::Status, StatusOr, Duration, Time; os::Descriptor;
 //   2. types with one of cereal's serialize(), save()/load() or minimal pairs,
 //      and std::unique_ptr, std::shared_ptr, std::weak_ptr, polymorphic or not;
-//   3. all other trivially copyable types, as their bytes. The compiler looks
-//      for pointers among the members of aggregates; private members it cannot
-//      see. What such bytes may hold (a bool of 2, say) is not checked on
-//      arrival: give the type a serialize() where the sender is not trusted.
+//   3. all other trivially copyable types that can be copied or moved (no lock,
+//      no struct with a lock in it), as their bytes. The compiler looks for
+//      pointers among the members of aggregates; private members it cannot see.
+//      What such bytes may hold (a bool of 2, say) is not checked on arrival:
+//      give the type a serialize() where the sender is not trusted.
 //
 // The functions that do the work are in serialize/codec.h.
 
@@ -302,8 +303,9 @@ constexpr Shape FindShape() {
     return Shape::kCereal;
   } else if constexpr (std::is_empty_v<T>) {
     return Shape::kUnit;
-  } else if constexpr (std::is_trivially_copyable_v<T>) {
-    return Shape::kBytes;
+  } else if constexpr (std::is_trivially_copyable_v<T> &&
+                       std::is_move_constructible_v<T>) {
+    return Shape::kBytes;  // Compilers call a lock without copies trivial too.
   } else {
     return Shape::kNone;
   }
