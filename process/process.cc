@@ -5,12 +5,14 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -167,9 +169,11 @@ absl::StatusOr<Report> ReceiveReport(const os::Descriptor& socket,
   return DecodeReport(message->bytes);
 }
 
-// Collects a child that has ended.
+// Collects a child that has ended. FailedPrecondition: not to be had yet.
 absl::StatusOr<ExitStatus> Collect(Control& control) {
   absl::StatusOr<os::ExitFacts> facts = os::ReapPidfd(control.pidfd);
+  // A debugger has the first claim on the status of what it traces.
+  if (absl::IsFailedPrecondition(facts.status())) return facts.status();
   absl::Status said;
   // What it sent stays readable after its end.
   if (absl::StatusOr<Report> report =
@@ -199,7 +203,11 @@ absl::StatusOr<ExitStatus> Collect(Control& control) {
 
 absl::StatusOr<ExitStatus> End(Control& control) {
   std::lock_guard<std::mutex> lock(control.mu);
-  if (!control.end.has_value()) control.end = Collect(control);
+  if (!control.end.has_value()) {
+    absl::StatusOr<ExitStatus> end = Collect(control);
+    if (absl::IsFailedPrecondition(end.status())) return end;
+    control.end = std::move(end);
+  }
   return *control.end;
 }
 
@@ -467,8 +475,10 @@ void Process::Dispose() {
       }
     }
     if (gone) {
-      (void)process_internal::End(*control_);
-    } else {
+      gone = !absl::IsFailedPrecondition(
+          process_internal::End(*control_).status());
+    }
+    if (!gone) {
       watch.Update(*control_, [&](Control& c) {
         c.report.Reset();
         c.lifeline.Reset();
@@ -520,11 +530,15 @@ absl::StatusOr<ExitStatus> Process::JoinUntil(Deadline until) const {
   }
   absl::StatusOr<bool> ended = os::WaitPidfd(control_->pidfd, until);
   if (!ended.ok()) return ended.status();
-  if (!*ended) {
-    return absl::DeadlineExceededError(
-        absl::StrCat(process_internal::Who(*control_), " still runs"));
+  while (*ended) {
+    absl::StatusOr<ExitStatus> end = process_internal::End(*control_);
+    if (!absl::IsFailedPrecondition(end.status())) return end;
+    if (until.Passed()) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  return process_internal::End(*control_);
+  return absl::DeadlineExceededError(absl::StrCat(
+      process_internal::Who(*control_),
+      *ended ? " has ended, but a debugger holds its status" : " still runs"));
 }
 
 absl::Status Process::Signal(int signal) const {

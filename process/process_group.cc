@@ -78,7 +78,8 @@ absl::Status ProcessGroup::Join(absl::Duration timeout) {
           slow.name(), " (pid ", slow.pid(), ") among them"));
     }
     const absl::StatusOr<ExitStatus> end =
-        processes_[running_[*ended]].Join(absl::ZeroDuration());
+        processes_[running_[*ended]].JoinUntil(until);
+    if (absl::IsDeadlineExceeded(end.status())) return end.status();
     Note(end.ok() ? end->ToStatus() : end.status());
     running_.erase(running_.begin() + static_cast<ptrdiff_t>(*ended));
   }
