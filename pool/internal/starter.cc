@@ -245,7 +245,9 @@ class ForkStarter final : public Starter {
  private:
   absl::StatusOr<SeedReply> Ask(const SeedRequest& request) {
     const Deadline until = Deadline::After(std::chrono::seconds(60));
-    absl::Status asked = Send(socket_, request, until);
+    absl::Status asked = socket_.valid()
+                             ? Send(socket_, request, until)
+                             : absl::UnavailableError("no line to the seed");
     absl::StatusOr<SeedReply> reply =
         asked.ok() ? Receive<SeedReply>(socket_, kMostReplyBytes, until)
                    : absl::StatusOr<SeedReply>(asked);
@@ -254,6 +256,16 @@ class ForkStarter final : public Starter {
       return absl::UnavailableError(
           "the process from which this pool's workers are forked has ended; "
           "create a new pool");
+    }
+    if (asked.ok() && !reply.ok()) {
+      // A worker that nobody knows may run now: no other may get its lane, and
+      // an answer that comes late belongs to no later question. The seed ends
+      // with this line, and its workers with it.
+      socket_.Reset();
+      return absl::UnavailableError(absl::StrCat(
+          "the answer of the process from which this pool's workers are forked "
+          "was lost (",
+          reply.status().ToString(), "); create a new pool"));
     }
     return reply;
   }
