@@ -78,7 +78,9 @@ std::shared_ptr<Task> ProcessPool::NewTask(const CallOptions& options) const {
 }
 
 size_t ProcessPool::ChunkFor(size_t elements, const MapOptions& options) const {
-  if (options.chunk > 0) return options.chunk;
+  if (options.chunk > 0) {
+    return std::min(options.chunk, pool_internal::kMostOpenElements);
+  }
   if (elements == 0) return kBlindChunk;
   const size_t chunks =
       kChunksPerWorker * static_cast<size_t>(engine_->options().workers);

@@ -22,6 +22,7 @@
 #ifndef COHORT_POOL_PROCESS_POOL_H_
 #define COHORT_POOL_PROCESS_POOL_H_
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <initializer_list>
@@ -146,9 +147,9 @@ using MapResult = typename MapResultOf<RemoteValue<F, A...>>::type;
 //                   deliver theirs through the future.
 //   Ordering:       what the caller did before Submit() is visible to the
 //                   function, in what its arguments refer to.
-//   Cost:           one thread that sleeps; per worker a process, two sockets'
-//                   ends, a pidfd, and twice lane_bytes. A call of a small
-//                   function, hot: no system call.
+//   Cost:           one thread that wakes once a second; per worker a
+//                   process, two sockets' ends, a pidfd, and twice lane_bytes.
+//                   A call of a small function, hot: no system call.
 //   Reference:      Python's multiprocessing.Pool and ProcessPoolExecutor;
 //                   docs/design/pool.md.
 class ProcessPool final {
@@ -270,7 +271,7 @@ pool_internal::MapResult<F, Arg> ProcessPool::MapOver(
   for (; first != last && failed.ok();) {
     std::shared_ptr<pool_internal::Task> chunk =
         NewChunk(encoded.bytes(), options);
-    chunk->ends.reserve(chunk_size);
+    chunk->ends.reserve(std::min(chunk_size, count));
     while (first != last && chunk->ends.size() < chunk_size &&
            chunk->call.descriptors().size() < kMostDescriptors) {
       failed = EncodeElement<F, Arg>(chunk->call, *first);
