@@ -36,7 +36,8 @@ RingWriter::RingWriter(RingWords* words, char* data, size_t capacity)
 bool RingWriter::HasRoom(size_t bytes) {
   const size_t need = Whole(bytes);
   if (tail_ + need - head_seen_ <= capacity_) return true;
-  const uint64_t head = words_->head.load(std::memory_order_acquire);
+  // In one order with the flags by which either side asks to be woken.
+  const uint64_t head = words_->head.load(std::memory_order_seq_cst);
   // A reader that claims more than was written is ignored: no room, ever.
   if (head - head_seen_ > tail_ - head_seen_) return false;
   head_seen_ = head;
@@ -115,6 +116,11 @@ std::optional<Record> RingReader::Next() {
 void RingReader::Release() {
   head_ = next_;
   words_->head.store(head_, std::memory_order_seq_cst);
+}
+
+void RingReader::Abandon() {
+  words_->head.store(words_->tail.load(std::memory_order_acquire),
+                     std::memory_order_seq_cst);
 }
 
 std::optional<Record> RingReader::Open(uint64_t open_word) const {

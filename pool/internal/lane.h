@@ -31,6 +31,7 @@
 #ifndef COHORT_POOL_INTERNAL_LANE_H_
 #define COHORT_POOL_INTERNAL_LANE_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -114,7 +115,8 @@ class RingWriter final {
 
   // The most bytes that one record may have.
   [[nodiscard]] size_t LargestRecord() const {
-    return capacity_ / 4 - sizeof(RecordHeader);
+    // The bound is that of OpenWord(), whose fields a part must not outgrow.
+    return std::min(capacity_ / 4, size_t{1} << 20) - sizeof(RecordHeader);
   }
   // True iff a record of so many bytes fits now.
   [[nodiscard]] bool HasRoom(size_t bytes);
@@ -155,6 +157,8 @@ class RingReader final {
   // Gives the room of the record back.
   void Release();
   [[nodiscard]] bool corrupt() const { return corrupt_; }
+  // Counts all that is there as read; for a corrupt ring.
+  void Abandon();
   // The bytes of an open part that a dead writer left behind all records.
   [[nodiscard]] std::optional<Record> Open(uint64_t open_word) const;
 
