@@ -249,11 +249,16 @@ class Worker final {
     for (const os::Descriptor& one : message.descriptors()) {
       numbers.push_back(one.get());
     }
-    const absl::Status sent =
-        os::SendMessage(seat_.socket,
-                        {reinterpret_cast<const char*>(&header.sequence),
-                         sizeof(header.sequence)},
-                        numbers, Deadline::Infinite());
+    absl::Status sent;
+    os::Slices slices((Deadline()));
+    do {
+      sent = os::SendMessage(seat_.socket,
+                             {reinterpret_cast<const char*>(&header.sequence),
+                              sizeof(header.sequence)},
+                             numbers, slices.Next());
+      // Nobody may be looking: ask for the socket to be read.
+      if (absl::IsDeadlineExceeded(sent)) Ring(/*always=*/true);
+    } while (absl::IsDeadlineExceeded(sent));
     if (sent.ok()) {
       header.descriptors = static_cast<uint32_t>(numbers.size());
     } else {
