@@ -9,6 +9,7 @@
 #include <cstring>
 #include <new>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/cord.h"
@@ -38,6 +39,8 @@ constexpr size_t kMostAhead = 1024;
 // after the first; it doubles.
 constexpr int kMostStartsInVain = 8;
 constexpr int64_t kFirstPause = 10'000'000;
+// The longest sleep of the control thread.
+constexpr std::chrono::seconds kControlSlice(1);
 constexpr uint64_t kDoorbellTag = 1ull << 32;
 constexpr const char* kDeathPayload = "cohort/worker_death";
 
@@ -99,7 +102,12 @@ absl::Status Engine::Start() {
   }
   // Signals are for the threads that the program knows.
   const os::BlockedSignals blocked;
-  control_ = std::make_unique<std::thread>([this] { Control(); });
+  try {
+    control_ = std::make_unique<std::thread>([this] { Control(); });
+  } catch (const std::system_error& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the pool's thread cannot be started: ", error.what()));
+  }
   return absl::OkStatus();
 }
 
@@ -203,7 +211,9 @@ void Engine::Dispatch() {
     queue_.pop_front();
     task->state.store(Task::kAssigned, std::memory_order_relaxed);
     if (task->timeout_nanoseconds > 0) {
-      task->overdue = os::NowNanoseconds() + task->timeout_nanoseconds;
+      task->overdue =
+          Deadline::After(std::chrono::nanoseconds(task->timeout_nanoseconds))
+              .nanoseconds();
       poller_->Kick();
     }
     seat->assigned.push_back(std::move(task));
@@ -331,6 +341,8 @@ void Engine::Drain(Seat& seat) {
     // Somebody wrote over the lane. What the worker had is judged at its end.
     (void)os::SignalPidfd(seat.process.pidfd, SIGKILL);
   }
+  // What is never read must not look like news for ever.
+  if (seat.up.corrupt()) seat.up.Abandon();
 }
 
 void Engine::TakeDescriptors(Seat& seat, const RecordHeader& header,
@@ -343,10 +355,13 @@ void Engine::TakeDescriptors(Seat& seat, const RecordHeader& header,
 }
 
 void Engine::TakeRecord(Seat& seat, const Record& record) {
-  const RecordHeader& header = record.header;
+  RecordHeader header = record.header;
   // A cancelled task leaves the books while its worker lives on to be killed.
   if (seat.assigned.empty() || header.sequence != seat.finished + 1) return;
   Task& task = *seat.assigned.front();
+  // No more than there are, whatever the lane says.
+  header.elements = static_cast<uint32_t>(
+      std::min<size_t>(header.elements, task.ends.size() - task.elements_done));
   if (header.descriptors > 0) TakeDescriptors(seat, header, seat.incoming);
   seat.incoming.Append(record.first);
   seat.incoming.Append(record.second);
@@ -398,6 +413,9 @@ void Engine::Finish(Task& task, absl::Status status) {
   task.status = std::move(status);
   if (task.timeout_nanoseconds > 0) --with_time_limit_;
   task.overdue = 0;
+  // It is not sent again: what its arguments hold must not stay open for as
+  // long as somebody keeps the future.
+  task.call = Frame();
   if (task.group != nullptr) {
     task.group->indices.push_back(task.index_in_group);
   }
@@ -494,6 +512,7 @@ absl::Status Engine::WhyNotDone(const Task&) const {
 
 void Engine::Join(const std::shared_ptr<Finished>& group, Task& task,
                   size_t index) {
+  if (!creator_.IsMe()) return;
   const Lock lock(mutex_);
   if (task.done()) {
     group->indices.push_back(index);
@@ -549,7 +568,8 @@ void Engine::Judge(Seat& seat, const ExitStatus& end) {
   const bool began =
       seat.lane->started.load(std::memory_order_acquire) >= running;
   std::deque<std::shared_ptr<Task>> orphans = std::exchange(seat.assigned, {});
-  if (!orphans.empty() && began && !leaving_) {
+  // One that was killed for its time had its attempt, begun or not.
+  if (!orphans.empty() && (began || orphans.front()->timed_out) && !leaving_) {
     std::shared_ptr<Task> task = orphans.front();
     orphans.pop_front();
     if (!task->ends.empty()) {
@@ -636,6 +656,12 @@ void Engine::FillSeats(Lock& lock) {
       if (leaving_) (void)os::SignalPidfd(seat.process.pidfd, SIGKILL);
       continue;
     }
+    if (worker.ok()) {  // One that is not watched must not keep the lane.
+      (void)os::SignalPidfd(worker->pidfd, SIGKILL);
+      lock.unlock();
+      (void)starter_->Collect(*worker);
+      lock.lock();
+    }
     ++starts_in_vain_;
     next_start_ = os::NowNanoseconds() + PauseAfter(starts_in_vain_);
     if (absl::IsUnavailable(started) || starts_in_vain_ >= kMostStartsInVain) {
@@ -693,6 +719,7 @@ void Engine::Close() {
 }
 
 bool Engine::closed() const {
+  if (!creator_.IsMe()) return true;
   const Lock lock(mutex_);
   return closed_;
 }
@@ -797,7 +824,10 @@ void Engine::Control() {
       bell_->mode.store(Bell::kPoller, std::memory_order_seq_cst);
       if (AnyNews()) continue;
     }
-    const Deadline wake = NextAppointment();
+    // A worker that is stopped between taking the bell's mode down and ringing
+    // is not dead, and nobody else rings for the others.
+    const Deadline wake =
+        NextAppointment().Earlier(Deadline::After(kControlSlice));
     lock.unlock();
     const std::vector<uint64_t> tags = poller_->Wait(wake);
     lock.lock();
