@@ -184,11 +184,13 @@ class CompletedRange final {
         deadline_(Deadline::After(timeout)),
         finished_(std::make_shared<pool_internal::Finished>()),
         told_(All().size(), false) {
+    // The empty ones first: from the first Join() on, the list is the engine's.
+    for (size_t i = 0; i < All().size(); ++i) {
+      if (All()[i].task_ == nullptr) finished_->indices.push_back(i);
+    }
     for (size_t i = 0; i < All().size(); ++i) {
       if (All()[i].task_ != nullptr) {
         All()[i].engine_->Join(finished_, *All()[i].task_, i);
-      } else {
-        finished_->indices.push_back(i);
       }
     }
   }
@@ -206,13 +208,17 @@ class CompletedRange final {
       if (all[i].task_ != nullptr) engine = &all[i].engine_;
     }
     size_t index = all.size();
-    if (engine == nullptr) {
-      if (count_ < finished_->indices.size())
-        index = finished_->indices[count_];
-    } else if (std::optional<size_t> next =
-                   (*engine)->AwaitNext(*finished_, count_, deadline_);
-               next.has_value()) {
-      index = *next;
+    // What was told because time was over may finish later: not again.
+    while (index == all.size()) {
+      std::optional<size_t> next;
+      if (engine != nullptr) {
+        next = (*engine)->AwaitNext(*finished_, read_, deadline_);
+      } else if (read_ < finished_->indices.size()) {
+        next = finished_->indices[read_];
+      }
+      if (!next.has_value()) break;
+      ++read_;
+      if (!told_[*next]) index = *next;
     }
     if (index == all.size()) {  // Time is over: the rest in the order given.
       index = 0;
@@ -228,7 +234,8 @@ class CompletedRange final {
   Deadline deadline_;
   std::shared_ptr<pool_internal::Finished> finished_;
   std::vector<bool> told_;
-  size_t count_ = 0;
+  size_t count_ = 0;  // How many have been told.
+  size_t read_ = 0;   // How many of `finished_` have been looked at.
   std::optional<Completed<T>> current_;
 };
 
