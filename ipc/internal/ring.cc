@@ -182,6 +182,7 @@ absl::StatusOr<Ring> Ring::Attach(Region region, uint64_t type_tag) {
 // The first word of each unit may be looked at as a header by a consumer that
 // is late, so it is only ever written as a whole.
 void Ring::CopyIn(uint64_t position, const void* bytes, size_t size) const {
+  if (size == 0) return;  // `bytes` may be null.
   constexpr size_t kRest = kUnit - sizeof(uint64_t);
   const auto* from = static_cast<const std::byte*>(bytes);
   size_t count = std::min(size, kRest);
@@ -202,6 +203,7 @@ void Ring::CopyIn(uint64_t position, const void* bytes, size_t size) const {
 }
 
 void Ring::CopyOut(uint64_t position, void* to, size_t size) const {
+  if (size == 0) return;  // `to` may be null.
   const uint64_t at = (position & mask_) + sizeof(uint64_t);
   const size_t before_end = std::min<uint64_t>(size, capacity_ - at);
   std::memcpy(to, data_ + at, before_end);
