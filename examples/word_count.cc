@@ -197,7 +197,7 @@ absl::StatusOr<Total> CountInPool(const std::vector<ListedFile>& files,
   if (options.chaos) chaos.emplace(*pool, *options.chaos);
 
   Total total;
-  for (auto& [index, count] : cohort::AsCompleted(futures)) {
+  for (auto&& [index, count] : cohort::AsCompleted(futures)) {
     if (!count.ok()) return count.status();
     count->AddTo(total.words);
     total.files += count->files;

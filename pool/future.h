@@ -61,7 +61,7 @@ class CompletedRange;
 //   Errors:         from Get(): DeadlineExceeded (not in time, or the call's
 //                   own limit), Aborted (its worker died; the text names task,
 //                   process and signal), Cancelled, Unavailable (the pool lost
-//                   its processes), whatever the function returned, Internal
+//                   its processes), whatever the function returned, Unknown
 //                   for an exception that it threw.
 //   Ordering:       what the function wrote before it returned is visible after
 //                   Get().
@@ -151,7 +151,8 @@ class CompletedRange final {
   class Iterator final {
    public:
     explicit Iterator(CompletedRange* range) : range_(range) {}
-    Completed<T>& operator*() const { return *range_->current_; }
+    // May be moved from: `for (auto [index, result] : ...)` copies nothing.
+    Completed<T>&& operator*() const { return *std::move(range_->current_); }
     Iterator& operator++() {
       range_->Advance();
       return *this;
@@ -226,7 +227,11 @@ class CompletedRange final {
     }
     ++count_;
     told_[index] = true;
-    current_.emplace(Completed<T>{index, all[index].Get(absl::ZeroDuration())});
+    Future<T>& future = all[index];
+    current_.emplace(
+        Completed<T>{index, futures_ != nullptr
+                                ? future.Get(absl::ZeroDuration())
+                                : std::move(future).Get(absl::ZeroDuration())});
   }
 
   std::vector<Future<T>> owned_;
@@ -240,7 +245,10 @@ class CompletedRange final {
 };
 
 // The results of `futures`, which all come from one pool, in the order of their
-// ends. The first form refers to them, the second keeps them.
+// ends. A future is in one such range at a time. The first form refers to them:
+// results stay readable through them, and in memory until a future is dropped,
+// which the loop may do (`futures[index] =
+// {}`). The second keeps them and frees each as it goes.
 template <typename T>
 CompletedRange<T> AsCompleted(
     std::vector<Future<T>>& futures,

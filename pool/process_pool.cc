@@ -62,13 +62,13 @@ ProcessPool& ProcessPool::operator=(ProcessPool&& other) noexcept {
 ProcessPool::~ProcessPool() {
   if (engine_ == nullptr) return;
   ShutdownOptions options;
-  options.grace = absl::Nanoseconds(engine_->options().grace_nanoseconds);
+  options.grace = absl::Nanoseconds(engine().options().grace_nanoseconds);
   (void)Shutdown(options);
 }
 
 std::shared_ptr<Task> ProcessPool::NewTask(const CallOptions& options) const {
   auto task = std::make_shared<Task>();
-  task->retries = options.retries.value_or(engine_->options().retries);
+  task->retries = options.retries.value_or(engine().options().retries);
   if (options.timeout < absl::InfiniteDuration()) {
     // A limit of nothing is one that is over at once, not none at all.
     task->timeout_nanoseconds =
@@ -83,14 +83,14 @@ size_t ProcessPool::ChunkFor(size_t elements, const MapOptions& options) const {
   }
   if (elements == 0) return kBlindChunk;
   const size_t chunks =
-      kChunksPerWorker * static_cast<size_t>(engine_->options().workers);
+      kChunksPerWorker * static_cast<size_t>(engine().options().workers);
   return (elements + chunks - 1) / chunks;
 }
 
 std::shared_ptr<Task> ProcessPool::NewChunk(std::string_view function,
                                             const MapOptions& options) const {
   auto chunk = std::make_shared<Task>();
-  chunk->retries = options.retries.value_or(engine_->options().retries);
+  chunk->retries = options.retries.value_or(engine().options().retries);
   chunk->call.Append(function);
   chunk->function_bytes = function.size();
   return chunk;
@@ -99,45 +99,45 @@ std::shared_ptr<Task> ProcessPool::NewChunk(std::string_view function,
 absl::Status ProcessPool::AwaitChunks(
     const std::vector<std::shared_ptr<Task>>& chunks, Deadline deadline) {
   for (const std::shared_ptr<Task>& chunk : chunks) {
-    if (engine_->Await(*chunk, deadline)) continue;
-    for (const std::shared_ptr<Task>& rest : chunks) engine_->Cancel(*rest);
-    return engine_->WhyNotDone(*chunk);
+    if (engine().Await(*chunk, deadline)) continue;
+    for (const std::shared_ptr<Task>& rest : chunks) engine().Cancel(*rest);
+    return engine().WhyNotDone(*chunk);
   }
   return absl::OkStatus();
 }
 
-void ProcessPool::Close() { engine_->Close(); }
+void ProcessPool::Close() { engine().Close(); }
 
 absl::Status ProcessPool::Join(absl::Duration timeout) {
-  if (!engine_->closed()) {
+  if (!engine().closed()) {
     return absl::FailedPreconditionError(
         "the pool is still open; Close() or Terminate() it before Join()");
   }
-  return engine_->AwaitEnd(Deadline::After(timeout));
+  return engine().AwaitEnd(Deadline::After(timeout));
 }
 
-void ProcessPool::Terminate() { engine_->Terminate(); }
+void ProcessPool::Terminate() { engine().Terminate(); }
 
 absl::Status ProcessPool::Shutdown(const ShutdownOptions& options) {
-  engine_->Close();
-  if (options.cancel_queued) engine_->CancelQueued();
+  engine().Close();
+  if (options.cancel_queued) engine().CancelQueued();
   if (options.kill_running) {
-    engine_->Terminate();
+    engine().Terminate();
     return absl::OkStatus();
   }
-  absl::Status end = engine_->AwaitEnd(Deadline::After(options.grace));
-  if (!end.ok()) engine_->Terminate();
+  absl::Status end = engine().AwaitEnd(Deadline::After(options.grace));
+  if (!end.ok()) engine().Terminate();
   return end;
 }
 
-int ProcessPool::workers() const { return engine_->options().workers; }
+int ProcessPool::workers() const { return engine().options().workers; }
 
 std::vector<int> ProcessPool::WorkerPids() const {
-  return engine_->WorkerPids();
+  return engine().WorkerPids();
 }
 
 PoolStats ProcessPool::Stats() const {
-  const EngineStats stats = engine_->Stats();
+  const EngineStats stats = engine().Stats();
   return {.workers_alive = stats.workers_alive,
           .queued = stats.queued,
           .running = stats.running,

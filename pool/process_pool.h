@@ -37,6 +37,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cohort/os/check.h"
 #include "cohort/os/deadline.h"
 #include "cohort/pool/future.h"
 #include "cohort/pool/internal/engine.h"
@@ -172,7 +173,7 @@ class ProcessPool final {
     std::shared_ptr<pool_internal::Task> task = NewTask(options);
     absl::Status encoded = EncodeCall(task->call, std::forward<F>(function),
                                       std::forward<A>(arguments)...);
-    engine_->Submit(task, std::move(encoded));
+    engine().Submit(task, std::move(encoded));
     return Future<RemoteValue<F, A...>>(engine_, std::move(task));
   }
   template <typename F, typename... A>
@@ -247,6 +248,11 @@ class ProcessPool final {
   pool_internal::MapResult<F, Arg> MapOver(F& function, Iterator first,
                                            End last, const MapOptions& options);
 
+  [[nodiscard]] pool_internal::Engine& engine() const {
+    os::Check(engine_ != nullptr, "ProcessPool used after it was moved from");
+    return *engine_;
+  }
+
   std::shared_ptr<pool_internal::Engine> engine_;
 };
 
@@ -281,10 +287,10 @@ pool_internal::MapResult<F, Arg> ProcessPool::MapOver(
     }
     if (chunk->ends.empty()) break;
     chunks.push_back(chunk);
-    engine_->Submit(std::move(chunk), absl::OkStatus());
+    engine().Submit(std::move(chunk), absl::OkStatus());
   }
   if (!failed.ok()) {
-    for (const auto& chunk : chunks) engine_->Cancel(*chunk);
+    for (const auto& chunk : chunks) engine().Cancel(*chunk);
     return failed;
   }
   if (absl::Status done = AwaitChunks(chunks, deadline); !done.ok()) {

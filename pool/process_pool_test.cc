@@ -375,7 +375,7 @@ TEST_P(ProcessPoolTest, AsCompletedTellsEachOnce) {
   std::vector<Future<int>> futures;
   for (int i = 0; i < 100; ++i) futures.push_back(pool.Submit(Square, i));
   std::map<size_t, int> seen;
-  for (auto& [index, result] : AsCompleted(futures)) {
+  for (auto [index, result] : AsCompleted(futures)) {
     ASSERT_THAT(result, IsOk());
     EXPECT_TRUE(seen.emplace(index, *result).second);
   }
@@ -388,7 +388,7 @@ TEST_P(ProcessPoolTest, AsCompletedTellsEachOnce) {
   slow.push_back(pool.Submit(Hang));
   slow.push_back(pool.Submit(Square, 3));
   std::vector<size_t> order;
-  for (auto& [index, result] :
+  for (auto&& [index, result] :
        AsCompleted(std::move(slow), absl::Milliseconds(200))) {
     order.push_back(index);
     EXPECT_EQ(result.ok(), index == 1);

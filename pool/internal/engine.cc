@@ -44,6 +44,16 @@ constexpr std::chrono::seconds kControlSlice(1);
 constexpr uint64_t kDoorbellTag = 1ull << 32;
 constexpr const char* kDeathPayload = "cohort/worker_death";
 
+// Workers that may die with a task that none of them has begun: by chance they
+// died there, or reading it kills.
+constexpr int kMostDeathsBefore = 100;
+
+std::string HowItEnded(const ExitStatus& end) {
+  if (end.signal == 0) return absl::StrCat("ended with exit code ", end.code);
+  return absl::StrCat("was killed by signal ", end.signal, " (",
+                      os::SignalName(end.signal), ")");
+}
+
 int64_t PauseAfter(int starts_in_vain) {
   return kFirstPause << std::min(starts_in_vain - 1, kMostStartsInVain);
 }
@@ -69,6 +79,14 @@ Engine::~Engine() { Terminate(); }
 absl::Status Engine::Start() {
   layout_.workers = static_cast<uint32_t>(options_.workers);
   layout_.ring_bytes = static_cast<uint32_t>(options_.ring_bytes);
+  // First, before there is anything else that a fork could copy.
+  if (options_.fork) {
+    absl::StatusOr<std::unique_ptr<Starter>> starter = MakeForkStarter();
+    if (!starter.ok()) return starter.status();
+    starter_ = *std::move(starter);
+  } else {
+    starter_ = MakeSpawnStarter();
+  }
   absl::StatusOr<Region> region = Region::Create(layout_.Size());
   if (!region.ok()) return region.status();
   region_ = *std::move(region);
@@ -77,13 +95,6 @@ absl::Status Engine::Start() {
   if (!doorbell.ok()) return doorbell.status();
   doorbell_ = std::move(doorbell->first);
   doorbell_push_ = std::move(doorbell->second);
-  if (options_.fork) {
-    absl::StatusOr<std::unique_ptr<Starter>> starter = MakeForkStarter();
-    if (!starter.ok()) return starter.status();
-    starter_ = *std::move(starter);
-  } else {
-    starter_ = MakeSpawnStarter();
-  }
   absl::StatusOr<os::Poller> poller = os::Poller::Create();
   if (!poller.ok()) return poller.status();
   poller_ = *std::move(poller);
@@ -262,7 +273,10 @@ bool Engine::FeedOne(Seat& seat, Task& task, uint64_t sequence) {
         seat.process.socket,
         {reinterpret_cast<const char*>(&sequence), sizeof(sequence)}, numbers,
         Deadline::Now());
-    if (absl::IsDeadlineExceeded(sent)) return false;
+    // A full socket, or too many descriptors under way; not now.
+    if (absl::IsDeadlineExceeded(sent) || absl::IsResourceExhausted(sent)) {
+      return false;
+    }
     // A worker that has just ended is the control thread's business.
     if (!sent.ok() && !absl::IsUnavailable(sent)) {
       Finish(task, sent);
@@ -584,6 +598,15 @@ void Engine::Judge(Seat& seat, const ExitStatus& end) {
       }
     }
     if (!BlameFor(*task, end)) orphans.push_front(std::move(task));
+  } else if (!orphans.empty() && !leaving_ &&
+             ++orphans.front()->deaths_before == kMostDeathsBefore) {
+    Finish(*orphans.front(),
+           absl::AbortedError(absl::StrCat(
+               "task ", orphans.front()->number, ": ", kMostDeathsBefore,
+               " workers have died while they read it, the last of them, "
+               "process ",
+               end.pid, ", ", HowItEnded(end),
+               "; is there memory for its arguments?")));
   }
   for (auto orphan = orphans.rbegin(); orphan != orphans.rend(); ++orphan) {
     if ((*orphan)->done()) continue;
@@ -615,10 +638,7 @@ bool Engine::BlameFor(Task& task, const ExitStatus& end) {
     ++stats_.retried;
     return false;
   }
-  const std::string how =
-      end.signal != 0 ? absl::StrCat("was killed by signal ", end.signal, " (",
-                                     os::SignalName(end.signal), ")")
-                      : absl::StrCat("ended with exit code ", end.code);
+  const std::string how = HowItEnded(end);
   absl::Status lost = absl::AbortedError(
       absl::StrCat("task ", task.number,
                    chunk ? absl::StrCat(", element ", task.elements_done) : "",

@@ -156,6 +156,7 @@ class Seed final {
     SeedReply reply;
     const ProcessOptions options =
         WorkerOptions(StartMethod::kFork, seat.index);
+    seat.seeds_socket = socket_.get();
     absl::StatusOr<Process> process =
         Process::Start(options, WorkerMain, std::move(seat));
     reply.status = process.status();

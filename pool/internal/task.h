@@ -48,8 +48,9 @@ struct Task {
 
   // Below: guarded by the engine's mutex until `state` is kDone.
   std::atomic<uint32_t> state = kQueued;
-  uint64_t number = 0;  // In the pool, from 1; for messages.
-  int deaths = 0;       // Of workers that had begun the task, or the element.
+  uint64_t number = 0;    // In the pool, from 1; for messages.
+  int deaths = 0;         // Of workers that had begun the task, or the element.
+  int deaths_before = 0;  // Of workers that had it and had not begun.
   size_t elements_done = 0;
   int64_t overdue = 0;     // When the attempt's time is up; 0: no limit.
   bool timed_out = false;  // Its worker was killed for that.

@@ -251,14 +251,19 @@ class Worker final {
     }
     absl::Status sent;
     os::Slices slices((Deadline()));
-    do {
+    for (;;) {
+      const Deadline slice = slices.Next();
       sent = os::SendMessage(seat_.socket,
                              {reinterpret_cast<const char*>(&header.sequence),
                               sizeof(header.sequence)},
-                             numbers, slices.Next());
-      // Nobody may be looking: ask for the socket to be read.
-      if (absl::IsDeadlineExceeded(sent)) Ring(/*always=*/true);
-    } while (absl::IsDeadlineExceeded(sent));
+                             numbers, slice);
+      // The socket is full, or too many descriptors are under way. Nobody may
+      // be looking: ask for some to be read.
+      const bool under_way = absl::IsResourceExhausted(sent);
+      if (!absl::IsDeadlineExceeded(sent) && !under_way) break;
+      Ring(/*always=*/true);
+      if (under_way) WorkerSleep(lane_, kRoom, slice, [] { return false; });
+    }
     if (sent.ok()) {
       header.descriptors = static_cast<uint32_t>(numbers.size());
     } else {
@@ -312,6 +317,7 @@ size_t Layout::UpAt(uint32_t index) const { return DownAt(index) + ring_bytes; }
 size_t Layout::Size() const { return DownAt(workers); }
 
 int WorkerMain(WorkerSeat seat) {
+  os::Descriptor(std::exchange(seat.seeds_socket, -1)).Reset();
   // Ctrl-C reaches every process of the terminal; what it means is the
   // parent's to decide.
   std::signal(SIGINT, SIG_IGN);

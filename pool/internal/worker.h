@@ -34,9 +34,13 @@ struct WorkerSeat {
   os::Descriptor socket;    // Descriptors of tasks and results travel here.
   os::Descriptor doorbell;  // A byte sent here wakes the pool's poller.
 
+  // In a forked worker, the number of its copy of the seed's socket, which
+  // would hide the seed's death from the pool; else -1.
+  int seeds_socket = -1;
+
   template <class Archive>
   void serialize(Archive& archive) {
-    archive(region, layout, index, socket, doorbell);
+    archive(region, layout, index, socket, doorbell, seeds_socket);
   }
 };
 
