@@ -543,7 +543,7 @@ TEST_F(RingCrashTest, Close) {
          .operation = [&] { ring_.Close(); },
          .sleepers = {full ? PutterTelling(0, 99) : GetterTelling(0)},
          .check =
-             [&, full](const KillPoint& point) {
+             [&](const KillPoint& point) {
                const bool closed = RingTestPeer::State(ring_) != 0;
                if (point.finished()) {
                  EXPECT_TRUE(closed);
