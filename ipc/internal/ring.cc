@@ -256,7 +256,10 @@ void Ring::PrefetchFilled(uint64_t from, uint64_t record) const {
   Shared::Consumers& consumers = shared_->consumers;
   if (static_cast<int64_t>(from - consumers.next_look) >= 0) {
     consumers.tail = shared_->producers.tail.load(std::memory_order_relaxed);
-    consumers.next_look = std::max(consumers.tail, from + 4 * kAhead);
+    const bool shallow =
+        static_cast<int64_t>(consumers.tail - from - 2 * kAhead) < 0;
+    consumers.next_look =
+        shallow ? from + 4 * kAhead : consumers.tail - kAhead;
   }
   from += kAhead;
   record = std::min(record, kMostAhead);
@@ -402,7 +405,7 @@ RingEnd Ring::Get(void* to, size_t room, Larger larger, size_t* size,
       if (has_put) {
         SpinUntil(1, 1, seems_filled);
       } else {
-        SpinUntil(8, 64, seems_filled);
+        SpinUntil(16, 16, seems_filled);
       }
     }
     const Acquired acquired = LockFor(consumers.lock, deadline);
