@@ -17,7 +17,6 @@ int Square(int x) { return x * x; }
 
 void Greet(cohort::Queue<std::string> out, std::string whom) {
   OrDie(out.Put("hello " + whom));
-  out.Close();
 }
 
 int main(int argc, char** argv) {
@@ -28,6 +27,8 @@ int main(int argc, char** argv) {
 
   auto queue = OrDie(cohort::Queue<std::string>::Create());
   auto child = OrDie(cohort::Process::Start(Greet, queue, "world"));
+  const bool ok = OrDie(child.Join()).ok();
+  queue.Close();  // Whoever may put has ended; what was put stays.
   for (const auto& text : queue.Items()) std::cout << OrDie(text) << '\n';
-  return OrDie(child.Join()).ok() ? 0 : 1;
+  return ok ? 0 : 1;
 }

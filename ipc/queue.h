@@ -6,6 +6,13 @@
 // behind. What Put() accepted stays until it is taken, even if the process that
 // put it is killed the moment after.
 //
+//   struct Job {
+//     int id = 0;
+//     std::string path;
+//     template <class Archive>
+//     void serialize(Archive& archive) { archive(id, path); }
+//   };
+//
 //   absl::Status Work(cohort::Queue<Job> jobs) {
 //     for (absl::StatusOr<Job> job : jobs.Items()) {   // until it is closed
 //       if (!job.ok()) return job.status();
@@ -16,9 +23,13 @@
 //
 //   auto jobs = cohort::Queue<Job>::Create({.max_items = 1024});
 //   if (!jobs.ok()) return jobs.status();
-//   auto child = cohort::Process::Start({}, Work, *jobs);
+//   auto child = cohort::Process::Start(Work, *jobs);
 //   absl::Status put = jobs->Put({.id = 1, .path = "/a"}, absl::Seconds(1));
 //   jobs->Close();
+//
+// Close() is for all, and nothing but Close() ends the stream: the death of a
+// producer does not. So let whoever started the producers close the queue, when
+// all of them have ended.
 //
 // T is whatever serialize/encodable.h says can travel, but for values that own
 // descriptors (regions, queues, files): Put() refuses those with

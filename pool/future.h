@@ -4,14 +4,15 @@
 // will be: one waits for it with `Get()`.
 //
 //   cohort::Future<int> f = pool.Submit(Square, 7);
-//   absl::StatusOr<int> r = f.Get(absl::Seconds(1));     // may be called again
-//   std::string text = OrDie(std::move(g).Get());        // moves a large
-//   result
+//   absl::StatusOr<int> r = f.Get(absl::Seconds(1));  // may be called again
+//   absl::StatusOr<int> s = std::move(f).Get();       // moves the result out
 //
-//   // Many: in the order of their ends, or all of them.
-//   for (auto [index, result] : cohort::AsCompleted(futures)) Use(index,
-//   result); absl::StatusOr<std::vector<int>> all =
-//   cohort::GetAll(std::move(futures));
+//   std::vector<cohort::Future<int>> futures;
+//   for (int x : {1, 2, 3}) futures.push_back(pool.Submit(Square, x));
+//   for (auto [index, result] : cohort::AsCompleted(futures)) {
+//     Use(index, result);                             // as they end
+//   }
+//   absl::StatusOr<std::vector<int>> all = cohort::GetAll(std::move(futures));
 //
 // A future may be dropped: the call runs all the same.
 

@@ -68,7 +68,8 @@ struct PoolOptions {
 
 struct CallOptions {
   // The longest that one attempt may run. When it is over, the worker is killed
-  // and replaced and the call fails with DeadlineExceeded.
+  // and replaced and the call fails with DeadlineExceeded; no further attempt.
+  // (How long a caller waits is the argument of Future::Get().)
   absl::Duration timeout = absl::InfiniteDuration();
   // As in PoolOptions; unset: as there.
   std::optional<int> retries = std::nullopt;
@@ -79,8 +80,8 @@ struct MapOptions {
   // four chunks. After the death of a worker only elements without a result run
   // again.
   size_t chunk = 0;
-  // The longest that the caller waits; then DeadlineExceeded, and what has not
-  // begun is cancelled.
+  // The longest that the caller waits; then DeadlineExceeded. What no worker
+  // has by then is cancelled, what one has runs on.
   absl::Duration timeout = absl::InfiniteDuration();
   // As in PoolOptions, for each element; unset: as there.
   std::optional<int> retries = std::nullopt;
@@ -192,7 +193,8 @@ class ProcessPool final {
   }
 
   // Runs `function` over all elements and returns the results in their order,
-  // or the first error in that order; the others run all the same.
+  // or the first error in that order; the others run all the same. Where the
+  // good results count too, Submit() them one by one and take AsCompleted().
   template <typename F, pool_internal::InputRange Range>
   pool_internal::MapResult<F, pool_internal::Element<Range>> Map(
       F&& function, Range&& elements, const MapOptions& options = {}) {

@@ -10,7 +10,9 @@
 //   absl::StatusOr<cohort::Shared<Board>> board =
 //       cohort::Shared<Board>::Create();
 //   if (!board.ok()) return board.status();
-//   Process::Start({}, Play, *board);         // void Play(Shared<Board> board)
+//   // void Play(cohort::Shared<Board> board);
+//   auto child = cohort::Process::Start(Play, *board);
+//   if (!child.ok()) return child.status();
 //   cohort::MutexLock lock((*board)->mu);
 //   (*board)->score += 1;
 //

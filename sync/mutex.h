@@ -6,16 +6,19 @@
 // crash. When its holder dies it becomes free and *poisoned*: the next holder
 // is told that the data behind it may be half-written.
 //
-//   struct Account { cohort::Mutex mu; int64_t cents ABSL_GUARDED_BY(mu) = 0;
+//   struct Account {
+//     cohort::Mutex mu;
+//     int64_t cents ABSL_GUARDED_BY(mu) = 0;
 //   };
 //
-//   cohort::MutexLock lock(account->mu);  // `account` points into shared
-//   memory if (account->mu.poisoned()) {         // an earlier holder died in
-//   the middle
+//   // `account` points into shared memory. The repair runs if a holder died:
+//   cohort::MutexLock lock(account->mu, [&] {
 //     account->cents = RecountFromJournal();
-//     account->mu.clear_poison();
-//   }
+//   });
 //   account->cents += 100;
+//
+// Likewise by hand, with `poisoned()` and `clear_poison()`; who does neither
+// works on whatever the dead have left.
 //
 // Not recursive, not fair, and without a reader mode. Threads of a single
 // process should prefer `absl::Mutex`: it is smaller and faster, and sleeps on

@@ -67,12 +67,12 @@ struct Bell {
 
 // Ring
 //
-// |        | Put()          | Get()            | Close() | a process dies |
-// |--------+----------------+------------------+---------+----------------------|
-// | Open   | stored, or     | oldest, or waits | Closed  | what was stored
-// stays| |        | waits for room | for one          |         | | | Closed |
-// kClosed        | oldest; if none, | --      | likewise             | | | |
-// kClosed          |         |                      |
+// |        | Put()          | Get()            | Close() | a process dies    |
+// |--------+----------------+------------------+---------+-------------------|
+// | Open   | stored, or     | oldest, or waits | Closed  | what was stored   |
+// |        | waits for room | for one          |         | stays             |
+// | Closed | kClosed        | oldest; if none, | --      | likewise          |
+// |        |                | kClosed          |         |                   |
 //
 // Contract
 //   Placement:      a handle in private memory on a region of its own.
@@ -88,10 +88,9 @@ struct Bell {
 //                   kDamaged or wrong content, nothing else.
 //   Ordering:       what was written before Put() is visible after the Get() of
 //                   that message. Messages come in one order for all.
-//   Cost:           no system call where nobody sleeps: three
-//   read-modify-writes
-//                   and one copy on each side. A sleeper looks up every 20 ms
-//                   at first, every 100 ms later.
+//   Cost:           no system call where nobody sleeps: three atomic read-
+//                   modify-writes and one copy on each side. A sleeper looks up
+//                   every 20 ms at first, every 100 ms later.
 //   Reference:      docs/design/queue.md, docs/formats/ring.md.
 class Ring final {
  public:
