@@ -258,8 +258,7 @@ void Ring::PrefetchFilled(uint64_t from, uint64_t record) const {
     consumers.tail = shared_->producers.tail.load(std::memory_order_relaxed);
     const bool shallow =
         static_cast<int64_t>(consumers.tail - from - 2 * kAhead) < 0;
-    consumers.next_look =
-        shallow ? from + 4 * kAhead : consumers.tail - kAhead;
+    consumers.next_look = shallow ? from + 4 * kAhead : consumers.tail - kAhead;
   }
   from += kAhead;
   record = std::min(record, kMostAhead);
