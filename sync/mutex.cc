@@ -54,13 +54,13 @@ bool Mutex::LockSlow(os::RobustThread& thread, Deadline deadline) {
   return true;
 }
 
-void Mutex::UnlockSlow() {
-  if (sync_internal::HolderOf(word_) != os::RobustThread::Self().tid()) {
+void Mutex::UnlockSlow(uint32_t was) {
+  if ((was & sync_internal::kHolder) != os::RobustThread::Self().tid()) {
     os::Fatal(
         "Mutex: its word was overwritten while this thread held it; it was "
         "constructed again, or the memory is used for something else");
   }
-  sync_internal::UnlockWordSlow(word_);
+  sync_internal::WakeNext(word_);
 }
 
 void Mutex::NotTheHolder() {

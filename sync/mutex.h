@@ -114,7 +114,7 @@ class ABSL_LOCKABLE Mutex final {
   bool TryLockSlow();
   // Both expect the word to be pending.
   bool LockSlow(os::RobustThread& thread, Deadline deadline);
-  void UnlockSlow();
+  void UnlockSlow(uint32_t was);
   [[noreturn]] static void NotTheHolder();
 
   std::atomic<uint32_t> word_ = 0;  // Bits: sync/internal/lock_word.h.
@@ -162,10 +162,10 @@ inline void Mutex::unlock() {
   if (!thread.Unlink(node_)) [[unlikely]] {
     NotTheHolder();
   }
-  uint32_t held = thread.tid();
-  if (!word_.compare_exchange_strong(held, 0, std::memory_order_release,
-                                     std::memory_order_relaxed)) [[unlikely]] {
-    UnlockSlow();
+  // One subtraction, and it is free. The mark that somebody waits stays.
+  const uint32_t was = word_.fetch_sub(thread.tid(), std::memory_order_release);
+  if (was != thread.tid()) [[unlikely]] {
+    UnlockSlow(was);
   }
   thread.Unpend();
 }

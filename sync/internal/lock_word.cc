@@ -76,10 +76,9 @@ Acquired LockWordSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
 
 uint64_t Rescues() { return rescues.load(std::memory_order_relaxed); }
 
-void UnlockWordSlow(std::atomic<uint32_t>& word) {
-  // kWaiters stays: the one that is woken may be killed before it acts, while a
-  // third takes the lock; that third one's unlock has to wake the next.
-  word.fetch_and(kWaiters, std::memory_order_release);
+void WakeNext(std::atomic<uint32_t>& word) {
+  // kWaiters has stayed: the one that is woken may be killed before it acts,
+  // while a third takes the lock; that third one's unlock has to wake the next.
   if (os::FutexWake(word, 1) > 0) return;
   uint32_t idle = kWaiters;
   if (word.compare_exchange_strong(idle, 0, std::memory_order_relaxed)) {

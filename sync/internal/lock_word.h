@@ -41,8 +41,9 @@ enum class Acquired {
                                     os::RobustThread& thread,
                                     Deadline deadline);
 
-// Frees the word, which the caller holds, and wakes one waiter.
-void UnlockWordSlow(std::atomic<uint32_t>& word);
+// The holder frees the word by subtracting its thread id, so that kWaiters
+// stays. Where that was set it then owes this: wakes one waiter.
+void WakeNext(std::atomic<uint32_t>& word);
 
 // How often in this process a sleeper's slice ended while the word did not say
 // kWaiters: nobody was bound to wake it. Stays 0 where nobody is killed.

@@ -88,11 +88,9 @@ class ShortLock final {
   // before its next Unpend(), the kernel wakes one waiter of this word.
   // Unlock() is this and then Unpend().
   void UnlockStayPending(os::RobustThread& thread) {
-    uint32_t held = thread.tid();
-    if (!word_.compare_exchange_strong(held, 0, std::memory_order_release,
-                                       std::memory_order_relaxed))
-        [[unlikely]] {
-      UnlockWordSlow(word_);
+    if (word_.fetch_sub(thread.tid(), std::memory_order_release) !=
+        thread.tid()) [[unlikely]] {
+      WakeNext(word_);
     }
   }
 
