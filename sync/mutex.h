@@ -51,7 +51,8 @@ namespace cohort {
 // Contract
 //   Placement:      any MAP_SHARED mapping, at a different address in each
 //                   process. 40 bytes, aligned to 8; its bytes are an ABI
-//                   between builds. Never move, copy or, if held, unmap it.
+//                   between builds. Never move or copy it; don't unmap it while
+//                   it is held or a thread is inside one of its members.
 //   Thread-safety:  every member, from any thread, at any time. A thread holds
 //                   at most 1024.
 //   Process-safety: likewise, among all processes of one PID namespace that
