@@ -95,11 +95,11 @@ struct ShutdownOptions {
 
 // What a pool has done so far.
 struct PoolStats {
-  int workers_alive = 0;
-  size_t queued = 0;   // Calls and chunks that no worker has yet.
-  size_t running = 0;  // That workers have.
-  size_t completed = 0;
-  size_t worker_deaths = 0;  // Ends that nobody asked for.
+  int workers_alive = 0;  // One that is being replaced does not count.
+  size_t queued = 0;      // Calls and chunks that no worker has yet.
+  size_t running = 0;     // That workers have.
+  size_t completed = 0;   // Calls and chunks that ended, one way or the other.
+  size_t worker_deaths = 0;  // Without those that a time limit ended.
   size_t retried = 0;        // Attempts after the first.
 };
 

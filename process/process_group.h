@@ -10,6 +10,9 @@
 //   absl::Status all = group.Join();
 //   // ABORTED: process shard1 (pid 4711) was killed by signal 9 (SIGKILL)
 //
+// Join() waits for all of them. So producers and consumers of one queue go into
+// two groups: join the producers, close the queue, join the consumers.
+//
 // It neither restarts a process nor ends the others when one fails: that is a
 // supervisor's work. For many short tasks take a `ProcessPool`.
 
