@@ -48,6 +48,10 @@ class Slices final {
   // The end of the next sleep, never after the end of the whole wait.
   [[nodiscard]] Deadline Next();
 
+  // For tests: from now on no wait of this process, and of the children that it
+  // forks, is cut. A wake-up that is lost is then a hang, not a delay.
+  static void TurnOff();
+
  private:
   Deadline overall_;
   int64_t slice_ = 20'000'000;

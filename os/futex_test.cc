@@ -2,6 +2,8 @@
 
 #include "cohort/os/futex.h"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -109,6 +111,15 @@ TEST(SlicesTest, EndsWithTheWholeWait) {
   Slices slices(deadline);
   EXPECT_EQ(slices.Next(), deadline);
   EXPECT_EQ(Slices(Deadline::Now()).Next(), Deadline::Now());
+}
+
+TEST(SlicesTest, TurnedOffIsTheWholeWaitAtOnce) {
+  const auto turned_off = [] {
+    Slices::TurnOff();
+    return Slices(Deadline::Infinite()).Next().infinite() ? 0 : 1;
+  };
+  EXPECT_EXIT(_exit(turned_off()), testing::ExitedWithCode(0), "");
+  EXPECT_FALSE(Slices(Deadline::Infinite()).Next().infinite());
 }
 
 }  // namespace

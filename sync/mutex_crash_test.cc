@@ -5,22 +5,18 @@
 // death that left data torn, and must not owe their wake-up to the end of a
 // slice.
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
-#include <climits>
 #include <csignal>
 #include <cstdint>
-#include <cstdio>
 #include <functional>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "cohort/os/cpu.h"
 #include "cohort/os/deadline.h"
 #include "cohort/os/futex.h"
 #include "cohort/os/robust.h"
@@ -28,6 +24,7 @@
 #include "cohort/sync/internal/short_lock.h"
 #include "cohort/sync/mutex.h"
 #include "cohort/testing/child.h"
+#include "cohort/testing/gate.h"
 #include "cohort/testing/kill_stepper.h"
 #include "cohort/testing/shared.h"
 #include "gtest/gtest.h"
@@ -36,6 +33,7 @@ namespace cohort {
 namespace {
 
 using cohort_testing::Child;
+using cohort_testing::Gate;
 using cohort_testing::KillAtEveryInstruction;
 using cohort_testing::KilledBy;
 using cohort_testing::KillPoint;
@@ -46,21 +44,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using sync_internal::Acquired;
 using sync_internal::ShortLock;
-
-// Blocks processes until it is opened.
-class Gate final {
- public:
-  void Pass(Deadline until = Deadline::Infinite()) {
-    while (open_ == 0 && !until.Passed()) os::FutexWait(open_, 0, until);
-  }
-  void Open() {
-    open_ = 1;
-    os::FutexWake(open_, INT_MAX);
-  }
-
- private:
-  std::atomic<uint32_t> open_ = 0;
-};
 
 struct Arena {
   Mutex mu;
@@ -583,21 +566,3 @@ TEST_F(MutexCrashTest, ShortLockWoken) {
 
 }  // namespace
 }  // namespace cohort
-
-// A spinning waiter executes two thousand instructions, all alike, before each
-// sleep. So this program begins bound to one processor, where waiters do not
-// spin; killed spinners are for mutex_stress_test.
-int main(int argc, char** argv) {
-  if (cohort::os::RivalsCanRun()) {
-    cpu_set_t here;
-    CPU_ZERO(&here);
-    CPU_SET(sched_getcpu(), &here);
-    if (sched_setaffinity(0, sizeof here, &here) == 0) {
-      execv("/proc/self/exe", argv);
-    }
-    std::perror("mutex_crash_test: cannot start again on one processor");
-    return 1;
-  }
-  testing::InitGoogleTest(&argc, argv);
-  return RUN_ALL_TESTS();
-}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Waiting for a 32-bit word in shared memory to reach a state, and the half of
+// the hand-shake that tells whoever changes it that somebody sleeps there. What
+// an event, a latch or a barrier waits by; locks have sync/internal/lock_word.h.
+//
+//   AwaitWord(word, deadline, [](uint32_t state) { return state == kOpen; });
+//
+//   const uint32_t was = word.exchange(kOpen);      // Removes kSleepers too...
+//   if ((was & kSleepers) != 0) os::FutexWake(word, INT_MAX);   // ...so wakes.
+//
+//   bits 0-30  the state, whose meaning is the caller's.
+//   bit  31    kSleepers: somebody may sleep here, expecting the rest of the
+//              word as it stands. Set by waiters; removed by whoever changes
+//              the state and then wakes *all*. Who wakes fewer has to keep it.
+//              May be stale, then it costs one vain system call.
+//
+// A changer that is killed between the two steps leaves sleepers that nobody
+// wakes: they look again at the end of their slice.
+
+#ifndef COHORT_SYNC_INTERNAL_WAIT_WORD_H_
+#define COHORT_SYNC_INTERNAL_WAIT_WORD_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "cohort/os/cpu.h"
+#include "cohort/os/deadline.h"
+#include "cohort/os/futex.h"
+
+namespace cohort::sync_internal {
+
+inline constexpr uint32_t kSleepers = 0x80000000;
+
+// How often a waiter looks before it sleeps: a pause each, and all together
+// about as long as falling asleep and being woken. None where nobody else can
+// run meanwhile, and none where the wait is over at once.
+[[nodiscard]] int LooksBeforeSleep(Deadline deadline);
+
+// Falls asleep on `word` until it changes from `seen`, somebody wakes it, or
+// the slice ends; sets kSleepers first. May return at once.
+void SleepOn(std::atomic<uint32_t>& word, uint32_t seen, os::Slices& slices);
+
+// Blocks until `done(state)` returns true, and returns true, or until
+// `deadline` and returns false; asks at least once. `done` may change the word
+// itself, as the acquisition of a permit does.
+template <typename Done>
+[[nodiscard]] bool AwaitWord(std::atomic<uint32_t>& word, Deadline deadline,
+                             Done done) {
+  uint32_t seen = word.load(std::memory_order_acquire);
+  if (done(seen & ~kSleepers)) return true;
+  os::Slices slices(deadline);
+  for (;;) {
+    for (int looks = LooksBeforeSleep(deadline); looks > 0; --looks) {
+      os::CpuRelax();
+      seen = word.load(std::memory_order_acquire);
+      if (done(seen & ~kSleepers)) return true;
+    }
+    if (deadline.Passed()) return false;
+    SleepOn(word, seen, slices);
+    seen = word.load(std::memory_order_acquire);
+    if (done(seen & ~kSleepers)) return true;
+  }
+}
+
+}  // namespace cohort::sync_internal
+
+#endif  // COHORT_SYNC_INTERNAL_WAIT_WORD_H_
