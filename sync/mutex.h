@@ -35,6 +35,7 @@
 #include "absl/base/thread_annotations.h"
 #include "cohort/os/deadline.h"
 #include "cohort/os/robust.h"
+#include "cohort/sync/internal/lock_word.h"
 
 namespace cohort {
 
@@ -100,6 +101,11 @@ class ABSL_LOCKABLE Mutex final {
 
   // Frees it and wakes one waiter, if any. Requires that the caller holds it.
   void unlock() ABSL_UNLOCK_FUNCTION();
+
+  // Returns true iff the calling thread holds it.
+  [[nodiscard]] bool held() const {
+    return sync_internal::HolderOf(word_) == os::RobustThread::Self().tid();
+  }
 
   // Returns true iff a holder has died since construction or clear_poison(). It
   // stays true for later holders too, so a repair that is itself killed halfway

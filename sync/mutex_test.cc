@@ -257,6 +257,24 @@ TEST(MutexTest, TriesWithoutWaiting) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   EXPECT_TRUE(Free(*mu));
 }
 
+TEST(MutexTest, TellsItsHolder) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  Shared<Mutex> mu;
+  EXPECT_FALSE(mu->held());
+  mu->lock();
+  EXPECT_TRUE(mu->held());
+  std::thread([&] { EXPECT_FALSE(mu->held()); }).join();
+  Child waiter = Child::Fork([&] {
+    if (mu->held()) return 1;
+    MutexLock lock(*mu);
+    return mu->held() ? 0 : 2;
+  });
+  ASSERT_TRUE(waiter.AwaitAsleepInFutex());
+  EXPECT_TRUE(mu->held());  // Also while its word has marks.
+  mu->unlock();
+  EXPECT_FALSE(mu->held());
+  EXPECT_EQ(waiter.Wait(), Exited(0));
+}
+
 TEST(MutexTest, AWaitOfNoTimeTriesOnce) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
   ASSERT_TRUE(mu->try_lock_for(absl::ZeroDuration()));
