@@ -226,5 +226,20 @@ TEST_F(RegionTest, RefusesADescriptorThatCannotBeWritten) {
               StatusIs(testing::Ne(absl::StatusCode::kOk)));
 }
 
+// A lock word names its holder by a number that means another thread there.
+TEST_F(RegionTest, AttachFromAnotherPidNamespaceIsRefused) {
+  const absl::StatusOr<Region> region = Region::Create(100);
+  ASSERT_OK(region);
+  const cohort_testing::End end =
+      Child::ForkIntoPidNamespace([&] {
+        EXPECT_THAT(AttachTo(*region),
+                    StatusIs(kRefused, HasSubstr("another PID namespace")));
+        EXPECT_OK(Region::Create(100));  // What it makes itself is its own.
+        return 0;
+      }).Wait();
+  if (end == Exited(cohort_testing::kNoNamespace)) GTEST_SKIP() << end;
+  EXPECT_EQ(end, Exited(0));
+}
+
 }  // namespace
 }  // namespace cohort

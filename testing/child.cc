@@ -3,6 +3,7 @@
 #include "cohort/testing/child.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -45,8 +46,9 @@ int FailedExpectations() {
 
 [[noreturn]] void RunChild(pid_t parent, const std::function<int()>& body) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  // The parent may have died before the kernel knew that we care.
-  if (getppid() != parent) _exit(kLostParent);
+  // The parent may have died before the kernel knew that we care. It has no id
+  // in a namespace that it is not in.
+  if (getppid() != parent && getppid() != 0) _exit(kLostParent);
   const int failed_before = FailedExpectations();
   int status;
   try {
@@ -97,6 +99,7 @@ std::ostream& operator<<(std::ostream& out, const End& end) {
   if (end.code_ == kFailedExpectation) out << ": an expectation failed";
   if (end.code_ == kThrew) out << ": an exception was thrown";
   if (end.code_ == kLostParent) out << ": the parent had died";
+  if (end.code_ == kNoNamespace) out << ": a PID namespace was refused";
   return out << ")";
 }
 
@@ -111,6 +114,28 @@ Child Child::ForkAndRun(const std::function<int()>& body) {
   const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
   if (pidfd < 0) Die("cohort_testing::Child: pidfd_open");
   return Child(pid, pidfd);
+}
+
+Child Child::ForkIntoPidNamespace(const std::function<int()>& body) {
+  // The caller of unshare(2) stays where it is; its children are inside.
+  return ForkAndRun([&body] {
+    if (unshare(CLONE_NEWPID) != 0 &&
+        unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) {
+      return kNoNamespace;
+    }
+    const pid_t outside = getpid();
+    const pid_t pid = fork();
+    if (pid < 0) Die("cohort_testing::Child: fork into a PID namespace");
+    if (pid == 0) RunChild(outside, body);
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (WIFSIGNALED(status)) {
+      signal(WTERMSIG(status), SIG_DFL);
+      raise(WTERMSIG(status));
+    }
+    return WEXITSTATUS(status);
+  });
 }
 
 Child::Child(Child&& other) noexcept

@@ -34,8 +34,9 @@ namespace cohort_testing {
 // Exit statuses of a child that did not come to its own end. A callable should
 // return less than 100.
 inline constexpr int kFailedExpectation = 101;  // An EXPECT_ or ASSERT_ failed.
-inline constexpr int kThrew = 102;       // An exception left the callable.
-inline constexpr int kLostParent = 103;  // The test ended before it began.
+inline constexpr int kThrew = 102;        // An exception left the callable.
+inline constexpr int kLostParent = 103;   // The test ended before it began.
+inline constexpr int kNoNamespace = 104;  // A PID namespace was refused.
 
 // How a process ended. Prints as "Exited(0)" or "KilledBy(SIGKILL)".
 class End final {
@@ -77,6 +78,11 @@ class [[nodiscard]] Child final {
       return ForkAndRun([&body]() -> int { return std::invoke(body); });
     }
   }
+
+  // Likewise, but in a PID namespace of its own, whose first process it is; the
+  // processes outside keep theirs. Exited(kNoNamespace) where a sandbox refuses
+  // one: a reason to skip the test.
+  static Child ForkIntoPidNamespace(const std::function<int()>& body);
 
   Child(Child&& other) noexcept;
   Child& operator=(Child&& other) noexcept;

@@ -155,5 +155,17 @@ TEST(ChildTest, DiesWithItsParent) {
   }
 }
 
+TEST(ChildTest, LivesInAPidNamespaceOfItsOwn) {
+  const End end =
+      Child::ForkIntoPidNamespace([] { return getpid() == 1 ? 3 : 4; }).Wait();
+  if (end == Exited(kNoNamespace)) GTEST_SKIP() << end;
+  EXPECT_EQ(end, Exited(3));
+  EXPECT_EQ(Child::ForkIntoPidNamespace([] {
+              EXPECT_NE(getpid(), 1);
+              return 0;
+            }).Wait(),
+            Exited(kFailedExpectation));
+}
+
 }  // namespace
 }  // namespace cohort_testing
