@@ -25,7 +25,7 @@ TEST(PollReadableTest, SeesDataAndHangUp) {
   auto ends = SocketPair();
   ASSERT_THAT(ends, IsOk());
   EXPECT_THAT(PollReadable(ends->first, kAtOnce), IsOkAndHolds(false));
-  ASSERT_THAT(SendMessage(ends->second, "x", {}, kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(ends->second, "x", kAtOnce), IsOk());
   EXPECT_THAT(PollReadable(ends->first, kAtOnce), IsOkAndHolds(true));
   ASSERT_THAT(ReceiveMessage(ends->first, 8, 0, kAtOnce), IsOk());
   EXPECT_THAT(PollReadable(ends->first, kAtOnce), IsOkAndHolds(false));
@@ -42,7 +42,7 @@ TEST(PollerTest, ReportsTheTagsOfWhatIsReady) {
   ASSERT_THAT(poller->Add(one->first, 1), IsOk());
   ASSERT_THAT(poller->Add(two->first, 2), IsOk());
   EXPECT_THAT(poller->Wait(kAtOnce), IsEmpty());
-  ASSERT_THAT(SendMessage(two->second, "x", {}, kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(two->second, "x", kAtOnce), IsOk());
   EXPECT_THAT(poller->Wait(Deadline::Infinite()), ElementsAre(2));
   one->second.Reset();
   EXPECT_THAT(poller->Wait(Deadline::Infinite()), UnorderedElementsAre(1, 2));

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "cohort/os/poll.h"
@@ -97,6 +98,15 @@ absl::Status SendMessage(const Descriptor& socket, std::string_view bytes,
         return ErrnoStatus(errno, "sendmsg", "socket pair");
     }
   }
+}
+
+absl::Status SendMessage(const Descriptor& socket, std::string_view bytes,
+                         absl::Span<const Descriptor> descriptors,
+                         Deadline until) {
+  std::vector<int> numbers;
+  numbers.reserve(descriptors.size());
+  for (const Descriptor& one : descriptors) numbers.push_back(one.get());
+  return SendMessage(socket, bytes, absl::Span<const int>(numbers), until);
 }
 
 absl::StatusOr<Message> ReceiveMessage(const Descriptor& socket,

@@ -3,7 +3,7 @@
 // Pairs of connected sockets that keep message borders and carry descriptors.
 //
 //   auto [here, there] = OrDie(os::SocketPair());
-//   OrDie(os::SendMessage(here, "ready", {}, Deadline::Infinite()));
+//   OrDie(os::SendMessage(here, "ready", Deadline::Infinite()));
 //   absl::StatusOr<os::Message> message =
 //       os::ReceiveMessage(there, 64, 0, Deadline::Infinite());
 //
@@ -44,6 +44,14 @@ absl::StatusOr<std::pair<Descriptor, Descriptor>> SocketPair();
 // buffer, or too many descriptors in flight. Nothing is sent then.
 absl::Status SendMessage(const Descriptor& socket, std::string_view bytes,
                          absl::Span<const int> descriptors, Deadline until);
+// Likewise with descriptors that have owners.
+absl::Status SendMessage(const Descriptor& socket, std::string_view bytes,
+                         absl::Span<const Descriptor> descriptors,
+                         Deadline until);
+inline absl::Status SendMessage(const Descriptor& socket,
+                                std::string_view bytes, Deadline until) {
+  return SendMessage(socket, bytes, absl::Span<const int>(), until);
+}
 
 // Receives one message. OutOfRange: the other end is closed and all is read.
 // DeadlineExceeded: none by `until`. ResourceExhausted: the message is longer

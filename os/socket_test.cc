@@ -36,8 +36,8 @@ class SocketTest : public ::testing::Test {
 };
 
 TEST_F(SocketTest, KeepsTheBordersOfMessages) {
-  ASSERT_THAT(SendMessage(here_, "one", {}, kAtOnce), IsOk());
-  ASSERT_THAT(SendMessage(here_, "three", {}, kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(here_, "one", kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(here_, "three", kAtOnce), IsOk());
   EXPECT_EQ(ReceiveMessage(there_, 64, 0, kAtOnce)->bytes, "one");
   EXPECT_EQ(ReceiveMessage(there_, 64, 0, kAtOnce)->bytes, "three");
   EXPECT_THAT(ReceiveMessage(there_, 64, 0, kAtOnce),
@@ -63,7 +63,7 @@ TEST_F(SocketTest, TooManyForOneMessageIsRefusedBeforeItIsSent) {
   const std::vector<int> list(kMostDescriptorsPerMessage + 1, 0);
   EXPECT_THAT(SendMessage(here_, "x", list, kAtOnce),
               StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(SendMessage(here_, "", {}, kAtOnce),
+  EXPECT_THAT(SendMessage(here_, "", kAtOnce),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
@@ -79,7 +79,7 @@ TEST_F(SocketTest, UnexpectedDescriptorsAreClosed) {
 }
 
 TEST_F(SocketTest, AMessageLongerThanExpectedIsNotCutInSilence) {
-  ASSERT_THAT(SendMessage(here_, "eleven bytes", {}, kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(here_, "eleven bytes", kAtOnce), IsOk());
   EXPECT_THAT(ReceiveMessage(there_, 4, 0, kAtOnce),
               StatusIs(absl::StatusCode::kResourceExhausted));
 }
@@ -96,18 +96,18 @@ TEST_F(SocketTest, NoNumberLeftForADescriptorIsSaid) {
 }
 
 TEST_F(SocketTest, ReadsWhatIsLeftBeforeTheEnd) {
-  ASSERT_THAT(SendMessage(here_, "last", {}, kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(here_, "last", kAtOnce), IsOk());
   here_.Reset();
   EXPECT_EQ(ReceiveMessage(there_, 64, 0, kAtOnce)->bytes, "last");
   EXPECT_THAT(ReceiveMessage(there_, 64, 0, Deadline::Infinite()),
               StatusIs(absl::StatusCode::kOutOfRange));
-  EXPECT_THAT(SendMessage(there_, "x", {}, Deadline::Infinite()),
+  EXPECT_THAT(SendMessage(there_, "x", Deadline::Infinite()),
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
 TEST_F(SocketTest, LastWordsAreHeardThoughOursWereNotRead) {
-  ASSERT_THAT(SendMessage(here_, "never read", {}, kAtOnce), IsOk());
-  ASSERT_THAT(SendMessage(there_, "last words", {}, kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(here_, "never read", kAtOnce), IsOk());
+  ASSERT_THAT(SendMessage(there_, "last words", kAtOnce), IsOk());
   there_.Reset();
   absl::StatusOr<Message> last = ReceiveMessage(here_, 64, 0, kAtOnce);
   ASSERT_THAT(last, IsOk());
@@ -120,10 +120,10 @@ TEST_F(SocketTest, AFullBufferIsNotNowAndAHugeMessageNever) {
   const std::string block(16 * 1024, 'b');
   absl::Status sent;
   for (int i = 0; i < 1'000 && sent.ok(); ++i) {
-    sent = SendMessage(here_, block, {}, kAtOnce);
+    sent = SendMessage(here_, block, kAtOnce);
   }
   EXPECT_THAT(sent, StatusIs(absl::StatusCode::kDeadlineExceeded));
-  EXPECT_THAT(SendMessage(there_, std::string(64 << 20, 'b'), {}, kAtOnce),
+  EXPECT_THAT(SendMessage(there_, std::string(64 << 20, 'b'), kAtOnce),
               StatusIs(absl::StatusCode::kResourceExhausted));
 }
 

@@ -67,7 +67,7 @@ TEST(InitTest, MessagesThatNoParentSendsAreRefused) {
         std::string(40, '\xff')}) {
     auto ends = os::SocketPair();
     ASSERT_OK(ends);
-    ASSERT_OK(os::SendMessage(ends->first, bytes, {}, Deadline::Infinite()));
+    ASSERT_OK(os::SendMessage(ends->first, bytes, Deadline::Infinite()));
     ::testing::internal::CaptureStderr();
     const os::ExitFacts facts = RunAsChild({ends->second.get()});
     ::testing::internal::GetCapturedStderr();

@@ -323,8 +323,7 @@ absl::Status SpawnChild(Control& control, os::Descriptor theirs,
   // Only now, with the child being watched: one that has ended before would be
   // lost where SIGCHLD is ignored. A child that is dead by now is AwaitReady's
   // business.
-  (void)os::SendMessage(control.report, start->bytes(), {},
-                        Deadline::Infinite());
+  (void)os::SendMessage(control.report, start->bytes(), Deadline::Infinite());
   return absl::OkStatus();
 }
 
@@ -341,7 +340,7 @@ absl::Status ForkChild(Control& control, os::Descriptor theirs,
   Watch::Get().Update(control,
                       [&](Control& c) { c.pidfd = std::move(child->pidfd); });
   control.pid = child->pid;
-  (void)os::SendMessage(control.report, kGo, {}, Deadline::Infinite());
+  (void)os::SendMessage(control.report, kGo, Deadline::Infinite());
   return absl::OkStatus();
 }
 

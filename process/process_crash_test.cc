@@ -88,7 +88,7 @@ TEST_P(ProcessCrashTest, ParentKilledInTheStart) {
     ASSERT_EQ(waitpid(parent, &status, 0), parent);
     ASSERT_EQ(WTERMSIG(status), SIGKILL);
     if (!die_with_parent) {
-      (void)os::SendMessage(line->first, "end", {}, Deadline::Infinite());
+      (void)os::SendMessage(line->first, "end", Deadline::Infinite());
     }
     ASSERT_THAT(
         os::ReceiveMessage(line->first, 16, 0, Deadline::Infinite()).status(),

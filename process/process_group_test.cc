@@ -36,7 +36,7 @@ void Sleep() {
 }
 // Says that it is there, and ends at a word from the other end.
 void Serve(os::Descriptor line) {
-  (void)os::SendMessage(line, "here", {}, Deadline::Infinite());
+  (void)os::SendMessage(line, "here", Deadline::Infinite());
   (void)os::ReceiveMessage(line, 16, 0, Deadline::Infinite());
 }
 void Withstand(os::Descriptor line) {
@@ -127,7 +127,7 @@ TEST_P(ProcessGroupTest, TheFirstFailureCountsNotTheFirstStarted) {
   EXPECT_OK(group.processes()[1].Join());
   EXPECT_THAT(group.Join(absl::Milliseconds(1)),
               StatusIs(absl::StatusCode::kDeadlineExceeded));
-  EXPECT_OK(os::SendMessage(line->first, "die", {}, Deadline::Infinite()));
+  EXPECT_OK(os::SendMessage(line->first, "die", Deadline::Infinite()));
   EXPECT_THAT(group.Join(),
               StatusIs(absl::StatusCode::kAborted, HasSubstr("process early")));
 }

@@ -65,7 +65,7 @@ std::string Hear(const os::Descriptor& socket) {
 }
 
 void Say(const os::Descriptor& socket, std::string_view word) {
-  (void)os::SendMessage(socket, word, {}, Deadline::Infinite());
+  (void)os::SendMessage(socket, word, Deadline::Infinite());
 }
 
 MATCHER(IsHangUp, "") {
@@ -715,7 +715,7 @@ TEST_P(ProcessTest, OthersOutliveTheirParent) {
   middle.Kill();
   EXPECT_EQ(MustJoin(middle).signal, SIGKILL);
   // The grandchild still listens: it ends by our word, which it can receive.
-  EXPECT_OK(os::SendMessage(line.here, "end", {}, Deadline::Infinite()));
+  EXPECT_OK(os::SendMessage(line.here, "end", Deadline::Infinite()));
   EXPECT_THAT(line.here, IsHangUp());
 }
 

@@ -176,11 +176,7 @@ void Engine::Submit(std::shared_ptr<Task> task, absl::Status encoded) {
   }
   queue_.push_back(std::move(task));
   Dispatch();
-  if (NeedsReader() && !on_duty_ &&
-      bell_->mode.load(std::memory_order_relaxed) != Bell::kPoller) {
-    bell_->mode.store(Bell::kPoller, std::memory_order_seq_cst);
-    if (AnyNews()) poller_->Kick();
-  }
+  if (ArmPoller()) poller_->Kick();
 }
 
 size_t Engine::Depth(const Seat& seat, const Task& next) {
@@ -267,12 +263,10 @@ bool Engine::FeedOne(Seat& seat, Task& task, uint64_t sequence) {
   header.sequence = sequence;
   const std::vector<os::Descriptor>& descriptors = task.call.descriptors();
   if (!descriptors.empty() && !seat.descriptors_sent) {
-    std::vector<int> numbers;
-    for (const os::Descriptor& one : descriptors) numbers.push_back(one.get());
     const absl::Status sent = os::SendMessage(
         seat.process.socket,
-        {reinterpret_cast<const char*>(&sequence), sizeof(sequence)}, numbers,
-        Deadline::Now());
+        {reinterpret_cast<const char*>(&sequence), sizeof(sequence)},
+        descriptors, Deadline::Now());
     // A full socket, or too many descriptors under way; not now.
     if (absl::IsDeadlineExceeded(sent) || absl::IsResourceExhausted(sent)) {
       return false;
@@ -327,6 +321,17 @@ bool Engine::AnyNews() const {
     if (HasNews(seat.lane->up)) return true;
   }
   return false;
+}
+
+// Where results are awaited and no waiter reads them, lets the bell ring for
+// the control thread. Returns true iff one came before that: nobody rings.
+bool Engine::ArmPoller() {
+  if (!NeedsReader() || on_duty_) return false;
+  if (bell_->mode.load(std::memory_order_relaxed) == Bell::kPoller) {
+    return false;  // Whatever came since has rung, or will.
+  }
+  bell_->mode.store(Bell::kPoller, std::memory_order_seq_cst);
+  return AnyNews();
 }
 
 void Engine::Drain() {
@@ -504,9 +509,8 @@ bool Engine::AwaitReady(Deadline until, const Ready& ready) {
   // Somebody else must read on: another waiter, or the control thread.
   if (waiters_ > 0) {
     changed_.notify_one();
-  } else if (NeedsReader() && !on_duty_) {
-    bell_->mode.store(Bell::kPoller, std::memory_order_seq_cst);
-    if (AnyNews()) poller_->Kick();
+  } else if (ArmPoller()) {
+    poller_->Kick();
   }
   return in_time;
 }
@@ -840,10 +844,7 @@ void Engine::Control() {
       // Nobody is left to run what was queued again.
       if (!broken_.ok()) FinishQueued(broken_);
     }
-    if (NeedsReader() && !on_duty_) {
-      bell_->mode.store(Bell::kPoller, std::memory_order_seq_cst);
-      if (AnyNews()) continue;
-    }
+    if (ArmPoller()) continue;
     // A worker that is stopped between taking the bell's mode down and ringing
     // is not dead, and nobody else rings for the others.
     const Deadline wake =

@@ -146,6 +146,7 @@ class Engine final {
   void Break(const absl::Status& why);
   [[nodiscard]] bool NeedsReader() const;
   [[nodiscard]] bool AnyNews() const;
+  [[nodiscard]] bool ArmPoller();
   // Waits until `ready()` or `until`; reads results meanwhile.
   template <typename Ready>
   bool AwaitReady(Deadline until, const Ready& ready);

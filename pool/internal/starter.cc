@@ -7,7 +7,6 @@
 #include <map>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "cohort/os/deadline.h"
@@ -113,11 +112,7 @@ absl::Status Send(const os::Descriptor& socket, const T& value,
                   Deadline until) {
   absl::StatusOr<Frame> frame = Encode(value);
   if (!frame.ok()) return frame.status();
-  std::vector<int> numbers;
-  for (const os::Descriptor& one : frame->descriptors()) {
-    numbers.push_back(one.get());
-  }
-  return os::SendMessage(socket, frame->bytes(), numbers, until);
+  return os::SendMessage(socket, frame->bytes(), frame->descriptors(), until);
 }
 
 template <typename T>

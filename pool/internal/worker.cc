@@ -6,7 +6,6 @@
 #include <optional>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -245,10 +244,6 @@ class Worker final {
   }
 
   void SendDescriptors(RecordHeader& header, Frame& message) {
-    std::vector<int> numbers;
-    for (const os::Descriptor& one : message.descriptors()) {
-      numbers.push_back(one.get());
-    }
     absl::Status sent;
     os::Slices slices((Deadline()));
     for (;;) {
@@ -256,7 +251,7 @@ class Worker final {
       sent = os::SendMessage(seat_.socket,
                              {reinterpret_cast<const char*>(&header.sequence),
                               sizeof(header.sequence)},
-                             numbers, slice);
+                             message.descriptors(), slice);
       // The socket is full, or too many descriptors are under way. Nobody may
       // be looking: ask for some to be read.
       const bool under_way = absl::IsResourceExhausted(sent);
@@ -265,7 +260,7 @@ class Worker final {
       if (under_way) WorkerSleep(lane_, kRoom, slice, [] { return false; });
     }
     if (sent.ok()) {
-      header.descriptors = static_cast<uint32_t>(numbers.size());
+      header.descriptors = static_cast<uint32_t>(message.descriptors().size());
     } else {
       header.flags |= RecordHeader::kFailed;
       WriteError(sent, message);
@@ -287,7 +282,7 @@ class Worker final {
     if (!poller && !always) return;
     // A full socket has the poller awake already; a closed one means that the
     // parent is gone, and the kernel ends this process with it.
-    (void)os::SendMessage(seat_.doorbell, "!", {}, Deadline::Now());
+    (void)os::SendMessage(seat_.doorbell, "!", Deadline::Now());
   }
 
   WorkerSeat seat_;

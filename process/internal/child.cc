@@ -63,7 +63,7 @@ int ExitCode(int returned) {
 // False where the parent is gone.
 bool Send(const os::Descriptor& report, Report::Kind kind,
           absl::Status status = absl::OkStatus()) {
-  return os::SendMessage(report, EncodeReport({kind, std::move(status)}), {},
+  return os::SendMessage(report, EncodeReport({kind, std::move(status)}),
                          Deadline::Infinite())
       .ok();
 }
