@@ -72,9 +72,11 @@ TEST(LatchTest, CountsAsFarAsPromised) {
 }
 
 TEST(LatchTest, CountsAreOfAllProcesses) {
-  constexpr int kCounts = 20'000;
+  constexpr int kCounts = 300'000;
   Shared<Latch> latch(std::in_place, 2 * kCounts + 1);
+  Shared<Latch> both(std::in_place, 2);
   auto count = [&] {
+    both->arrive_and_wait();  // Else one is done before the other begins.
     for (int i = 0; i < kCounts; ++i) latch->count_down();
   };
   Child child = Child::Fork(count);
