@@ -4,8 +4,9 @@
 
 Usage: collect.py [--quick] [--json FILE] [--compiler NAME] [--timeout SECONDS]
                   --programs FOLDER [NAME-PREFIX ...]
+       collect.py --list [NAME-PREFIX ...]
 
-`tools/bench` builds the programs and calls this. FOLDER holds them, in
+The second prints which programs have the rows. `tools/bench` builds the programs and calls this. FOLDER holds them, in
 `FOLDER/rows` and `FOLDER/peers`. A program is called once per row. It says whom
 it measures before it does, so that one who hangs or dies is left out with the
 reason, and the row is played again without them. Google Benchmark programs in
@@ -29,6 +30,24 @@ import time
 # Which rows a program has, so that one that was not built is missed by name.
 PROGRAMS = {
     "mutex_rows": ["mutex/uncontended", "mutex/contended_2p"],
+    "recursive_mutex_rows": ["recursive_mutex/uncontended"],
+    "shared_mutex_rows": [
+        "shared_mutex/read_uncontended",
+        "shared_mutex/write_uncontended",
+    ],
+    "semaphore_rows": [
+        "semaphore/uncontended",
+        "counting_semaphore/uncontended",
+        "counting_semaphore/pingpong",
+    ],
+    "condition_variable_rows": [
+        "condition_variable/handoff",
+        "condition_variable/handoff_hot",
+    ],
+    "event_rows": ["event/set_clear", "event/is_set"],
+    "barrier_rows": ["barrier/round_2p"],
+    "latch_rows": ["latch/wait_open"],
+    "once_rows": ["once/done"],
     "queue_rows": ["queue/stream_64_1p1c", "queue/pingpong_64"],
     "process_rows": ["process/fork", "process/spawn"],
     "pool_rows": [
@@ -160,7 +179,7 @@ def row_of(name, description, samples, missing):
     figures = {who: statistics.median(seen) for who, seen in samples.items()}
     ours = samples.get("ours", [])
     verdicts = evaluate(description["goals"], figures)
-    goal_met = True
+    goal_met = True if verdicts else None
     if any(met is None for _, met in verdicts):
         goal_met = None
     if any(met is False for _, met in verdicts):
@@ -294,7 +313,8 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--compiler", default="unknown")
     parser.add_argument("--timeout", type=float, default=30)
-    parser.add_argument("--programs", required=True)
+    parser.add_argument("--programs", default=".")
+    parser.add_argument("--list", action="store_true")
     parser.add_argument("prefixes", nargs="*")
     options = parser.parse_args()
     repetitions = 3 if options.quick else 5
@@ -312,6 +332,9 @@ def main():
         names = " ".join(name for rows in PROGRAMS.values() for name in rows)
         print(f"bench: no row begins so; the rows are {names}", file=sys.stderr)
         return 2
+    if options.list:
+        print("\n".join(dict.fromkeys(program for program, _ in wanted)))
+        return 0
 
     report = {"machine": machine(options.compiler), "rows": []}
     about = report["machine"]

@@ -59,6 +59,22 @@ double NanosecondsEach(int64_t times, Act act) {
   return static_cast<double>(*median) / static_cast<double>(length);
 }
 
+// Nanoseconds per call of `act()`, the mean of as many as fit into `length`; it
+// returns a status.
+template <typename Act>
+absl::StatusOr<double> NanosecondsPerCall(int64_t length, Act act) {
+  const int64_t begin = Now();
+  int64_t took = 0;
+  int64_t calls = 0;
+  while (took < length) {
+    for (int k = 0; k < 64; ++k, ++calls) {
+      if (absl::Status s = act(); !s.ok()) return s;
+    }
+    took = Now() - begin;
+  }
+  return static_cast<double>(took) / static_cast<double>(calls);
+}
+
 // Calls of `increment` per second, of two processes together, on two
 // processors. `increment(counter)` adds one to a counter that must come out
 // right.
@@ -145,25 +161,116 @@ absl::StatusOr<double> OneWayNanoseconds(Ask ask, Answer answer) {
   });
   PinTo(kFirstCpu);
   int64_t asked = 0;
-  const auto ask_for = [&](int64_t length) -> absl::StatusOr<double> {
-    const int64_t first = asked;
-    const int64_t begin = Now();
-    int64_t took = 0;
-    while (took < length) {
-      for (int k = 0; k < 64; ++k, ++asked) {
-        if (!ask(asked)) return absl::InternalError("the round trip failed");
-      }
-      took = Now() - begin;
-    }
-    return static_cast<double>(took) / static_cast<double>(asked - first) / 2;
+  const auto round_trip = [&] {
+    return ask(asked++) ? absl::OkStatus()
+                        : absl::InternalError("the round trip failed");
   };
-  if (auto warm = ask_for(kWarmUp); !warm.ok()) return warm;
-  const absl::StatusOr<double> figure = ask_for(kLength);
-  if (!figure.ok()) return figure;
+  if (auto warm = NanosecondsPerCall(kWarmUp, round_trip); !warm.ok()) {
+    return warm;
+  }
+  const auto both_ways = NanosecondsPerCall(kLength, round_trip);
+  if (!both_ways.ok()) return both_ways;
   last->store(asked);
-  if (!ask(asked)) return absl::InternalError("the round trip failed");
+  if (absl::Status s = round_trip(); !s.ok()) return s;
   if (absl::Status s = echo.Join(); !s.ok()) return s;
-  return figure;
+  return *both_ways / 2;
+}
+
+// Whose turn it is.
+enum Turn : uint32_t { kNobodys, kFirsts, kSeconds };
+
+// Two processes that hand each other the turn as one does it with a condition
+// variable: each waits on one of its own, under one mutex.
+template <typename Mutex, typename Condition, typename Lock>
+class LockedTurns final {
+ public:
+  void Give(Turn to) {
+    Lock lock(mutex_);
+    turn_ = to;
+    (to == kFirsts ? firsts_ : seconds_).notify_one();
+  }
+  void Take(Turn me) {
+    Lock lock(mutex_);
+    while (turn_ != me) (me == kFirsts ? firsts_ : seconds_).wait(lock);
+  }
+
+ private:
+  Mutex mutex_;
+  Condition firsts_;
+  Condition seconds_;
+  Turn turn_ = kNobodys;
+};
+
+// Nanoseconds from before `turns.Give()` to after the other's `turns.Take()`;
+// both processes do nothing else, on two processors.
+template <typename Turns>
+absl::StatusOr<double> HandOffHotNanoseconds() {
+  SharedObject<Turns> turns;
+  return OneWayNanoseconds(
+      [&](int64_t) {
+        turns->Give(kSeconds);
+        turns->Take(kFirsts);
+        return true;
+      },
+      [&](int64_t) {
+        turns->Take(kSeconds);
+        turns->Give(kFirsts);
+        return true;
+      });
+}
+
+// Likewise, but the other sleeps when it is given the turn: each keeps it for
+// 200 us, far longer than anybody spins. The median of 301. A player that was
+// not asleep has no figure.
+template <typename Turns>
+absl::StatusOr<double> HandOffAsleepNanoseconds() {
+  if (absl::Status s = NeedTwoCpus(); !s.ok()) return s;
+  constexpr size_t kTimes = 301;
+  constexpr int64_t kKept = 200'000;
+  SharedObject<Turns> turns;
+  SharedObject<std::atomic<int64_t>> given;  // When.
+  const auto keep_and_give = [&](Turn to) {
+    const int64_t begin = Now();
+    while (Now() - begin < kKept) cohort::os::CpuRelax();
+    given->store(Now());
+    turns->Give(to);
+  };
+  Companion second([&] {
+    PinTo(kSecondCpu);
+    for (size_t k = 0; k < kTimes; ++k) {
+      turns->Take(kSeconds);
+      keep_and_give(kFirsts);
+    }
+  });
+  PinTo(kFirstCpu);
+  const int64_t slept_before = TimesAsleep();
+  std::array<int64_t, kTimes> took;
+  for (int64_t& t : took) {
+    keep_and_give(kSeconds);
+    turns->Take(kFirsts);
+    t = Now() - given->load();
+  }
+  const int64_t slept = TimesAsleep() - slept_before;
+  if (absl::Status s = second.Join(); !s.ok()) return s;
+  if (slept < int64_t{kTimes} * 9 / 10) {
+    return absl::FailedPreconditionError("the waiter was awake");
+  }
+  const auto median = took.begin() + kTimes / 2;
+  std::nth_element(took.begin(), median, took.end());
+  return static_cast<double>(*median);
+}
+
+// Nanoseconds per round of a barrier that two processes share, on two
+// processors. `arrive()` returns when both have called it.
+template <typename Arrive>
+absl::StatusOr<double> RoundNanoseconds(Arrive arrive) {
+  const auto arrive_once = [&](int64_t) {
+    arrive();
+    return true;
+  };
+  absl::StatusOr<double> half = OneWayNanoseconds(arrive_once, arrive_once);
+  if (half.ok()) *half *= 2;
+  return half;
 }
 
 }  // namespace cohort_benchmarks

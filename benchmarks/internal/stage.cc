@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,6 +45,12 @@ int64_t Now() {
   timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+int64_t TimesAsleep() {
+  rusage usage;
+  if (getrusage(RUSAGE_THREAD, &usage) != 0) Die("getrusage");
+  return usage.ru_nvcsw;
 }
 
 absl::Status NeedTwoCpus() {

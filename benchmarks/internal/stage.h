@@ -31,6 +31,9 @@ namespace cohort_benchmarks {
 // Nanoseconds of CLOCK_MONOTONIC.
 int64_t Now();
 
+// How often the calling thread has fallen asleep so far.
+int64_t TimesAsleep();
+
 // Processors of the set that the program was started with.
 inline constexpr int kFirstCpu = 0;
 inline constexpr int kSecondCpu = 1;

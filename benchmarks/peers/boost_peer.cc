@@ -5,7 +5,12 @@
 #include <unistd.h>
 
 #include <boost/interprocess/ipc/message_queue.hpp>
+#include <boost/interprocess/sync/interprocess_condition.hpp>
 #include <boost/interprocess/sync/interprocess_mutex.hpp>
+#include <boost/interprocess/sync/interprocess_recursive_mutex.hpp>
+#include <boost/interprocess/sync/interprocess_semaphore.hpp>
+#include <boost/interprocess/sync/interprocess_sharable_mutex.hpp>
+#include <boost/interprocess/sync/scoped_lock.hpp>
 #include <memory>
 #include <string>
 
@@ -48,10 +53,12 @@ class BoostQueue final {
   std::unique_ptr<interprocess::message_queue> queue_;
 };
 
-absl::StatusOr<double> MutexUncontended() {
+constexpr int64_t kSections = 3'000'000;
+
+template <typename Mutex>
+absl::StatusOr<double> Uncontended() {
   HaveSecondThread();
-  using Mutex = interprocess::interprocess_mutex;
-  return NanosecondsEach<Mutex>(3'000'000, [](Mutex& mutex) {
+  return NanosecondsEach<Mutex>(kSections, [](Mutex& mutex) {
     mutex.lock();
     mutex.unlock();
   });
@@ -66,6 +73,49 @@ absl::StatusOr<double> MutexContended() {
     mutex->unlock();
   });
 }
+
+absl::StatusOr<double> SharedMutexRead() {
+  HaveSecondThread();
+  using Mutex = interprocess::interprocess_sharable_mutex;
+  return NanosecondsEach<Mutex>(kSections, [](Mutex& mutex) {
+    mutex.lock_sharable();
+    mutex.unlock_sharable();
+  });
+}
+
+template <unsigned kPermits>
+struct Permits {
+  interprocess::interprocess_semaphore semaphore{kPermits};
+};
+
+absl::StatusOr<double> SemaphoreUncontended() {
+  HaveSecondThread();
+  return NanosecondsEach<Permits<1>>(kSections, [](Permits<1>& one) {
+    one.semaphore.wait();
+    one.semaphore.post();
+  });
+}
+
+absl::StatusOr<double> SemaphorePingPong() {
+  SharedObject<Permits<0>> there;
+  SharedObject<Permits<0>> back;
+  return OneWayNanoseconds(
+      [&](int64_t) {
+        there->semaphore.post();
+        back->semaphore.wait();
+        return true;
+      },
+      [&](int64_t) {
+        there->semaphore.wait();
+        back->semaphore.post();
+        return true;
+      });
+}
+
+using Turns =
+    LockedTurns<interprocess::interprocess_mutex,
+                interprocess::interprocess_condition,
+                interprocess::scoped_lock<interprocess::interprocess_mutex>>;
 
 absl::StatusOr<double> QueueStream() {
   BoostQueue queue;
@@ -88,9 +138,19 @@ absl::StatusOr<double> QueuePingPong() {
 
 int main(int argc, char** argv) {
   using namespace cohort_benchmarks;  // NOLINT: a table of its functions.
-  return ServeFigures(argc, argv,
-                      {{"mutex_uncontended", MutexUncontended},
-                       {"mutex_contended", MutexContended},
-                       {"queue_stream", QueueStream},
-                       {"queue_pingpong", QueuePingPong}});
+  return ServeFigures(
+      argc, argv,
+      {{"mutex_uncontended", Uncontended<interprocess::interprocess_mutex>},
+       {"mutex_contended", MutexContended},
+       {"recursive_mutex_uncontended",
+        Uncontended<interprocess::interprocess_recursive_mutex>},
+       {"shared_mutex_read", SharedMutexRead},
+       {"shared_mutex_write",
+        Uncontended<interprocess::interprocess_sharable_mutex>},
+       {"semaphore_uncontended", SemaphoreUncontended},
+       {"semaphore_pingpong", SemaphorePingPong},
+       {"condition_variable_handoff", HandOffAsleepNanoseconds<Turns>},
+       {"condition_variable_handoff_hot", HandOffHotNanoseconds<Turns>},
+       {"queue_stream", QueueStream},
+       {"queue_pingpong", QueuePingPong}});
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// POSIX mutexes shared between processes, plain and robust.
+// POSIX mutexes shared between processes: plain and robust, and recursive ones.
 
 #ifndef COHORT_BENCHMARKS_PEERS_PTHREAD_MUTEX_H_
 #define COHORT_BENCHMARKS_PEERS_PTHREAD_MUTEX_H_
@@ -11,7 +11,7 @@
 
 namespace cohort_benchmarks {
 
-template <bool kRobust>
+template <bool kRobust, bool kRecursive = false>
 class PthreadMutex final {
  public:
   PthreadMutex() {
@@ -20,6 +20,9 @@ class PthreadMutex final {
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     if (kRobust) {
       pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    }
+    if (kRecursive) {
+      pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
     }
     pthread_mutex_init(&mutex_, &attributes);
     pthread_mutexattr_destroy(&attributes);
@@ -32,6 +35,8 @@ class PthreadMutex final {
     }
   }
   void unlock() { pthread_mutex_unlock(&mutex_); }
+
+  pthread_mutex_t* native_handle() { return &mutex_; }
 
  private:
   pthread_mutex_t mutex_;

@@ -7,6 +7,8 @@ line that it reads and prints the figure. Needs nothing but Python 3.
 """
 
 import multiprocessing
+import os
+import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -47,9 +49,9 @@ def rate(act, count):
     return count / (time.perf_counter() - begin)
 
 
-class MutexUncontended:
-    def __init__(self):
-        self.lock = multiprocessing.Lock()
+class Uncontended:
+    def __init__(self, lock):
+        self.lock = lock
 
     def play(self):
         def section():
@@ -57,6 +59,143 @@ class MutexUncontended:
                 pass
 
         return timed_each(section, 100_000, 1_000)
+
+
+class Event:
+    def __init__(self):
+        self.event = multiprocessing.Event()
+
+    def set_clear(self):
+        def both():
+            self.event.set()
+            self.event.clear()
+
+        return timed_each(both, 30_000, 300)
+
+    def is_set(self):
+        return timed_each(self.event.is_set, 100_000, 1_000)
+
+
+def with_partner(partner, arguments, play):
+    """Plays beside a process that runs `partner`; each has its processor."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        raise RuntimeError("needs two processors")
+    process = multiprocessing.Process(
+        target=run_on, args=(cpus[1], partner, *arguments)
+    )
+    process.start()
+    os.sched_setaffinity(0, {cpus[0]})
+    try:
+        figure = play()
+    finally:
+        os.sched_setaffinity(0, cpus)
+    process.join()
+    return figure
+
+
+def run_on(cpu, act, *arguments):
+    os.sched_setaffinity(0, {cpu})
+    act(*arguments)
+
+
+class SemaphorePingPong:
+    def play(self, times=3_000, warm=100):
+        there, back = multiprocessing.Semaphore(0), multiprocessing.Semaphore(0)
+
+        def round_trip():
+            there.release()
+            back.acquire()
+
+        return (
+            with_partner(
+                self.answer,
+                (there, back, times + warm),
+                lambda: timed_each(round_trip, times, warm),
+            )
+            / 2
+        )
+
+    @staticmethod
+    def answer(there, back, times):
+        for _ in range(times):
+            there.acquire()
+            back.release()
+
+
+class Turns:
+    """Two processes that hand each other the turn, as plays.h has it."""
+
+    KEPT = 200e-6
+
+    def __init__(self):
+        lock = multiprocessing.Lock()
+        self.conditions = [multiprocessing.Condition(lock) for _ in range(2)]
+        self.turn = multiprocessing.RawValue("i", -1)
+        self.given = multiprocessing.RawValue("d", 0)
+
+    def give(self, to):
+        with self.conditions[to]:
+            self.turn.value = to
+            self.conditions[to].notify()
+
+    def take(self, me):
+        with self.conditions[me]:
+            while self.turn.value != me:
+                self.conditions[me].wait()
+
+    def keep_and_give(self, to):
+        begin = time.perf_counter()
+        while time.perf_counter() - begin < self.KEPT:
+            pass
+        self.given.value = time.perf_counter()
+        self.give(to)
+
+    def take_and_give(self, give, times):
+        for _ in range(times):
+            self.take(1)
+            give(0)
+
+    def hot(self, times=1_500, warm=50):
+        def round_trip():
+            self.give(1)
+            self.take(0)
+
+        return (
+            with_partner(
+                self.take_and_give,
+                (self.give, times + warm),
+                lambda: timed_each(round_trip, times, warm),
+            )
+            / 2
+        )
+
+    def asleep(self, times=301):
+        def took():
+            self.keep_and_give(1)
+            self.take(0)
+            return time.perf_counter() - self.given.value
+
+        return with_partner(
+            self.take_and_give,
+            (self.keep_and_give, times),
+            lambda: statistics.median(took() for _ in range(times)) * 1e9,
+        )
+
+
+class BarrierRound:
+    def play(self, times=2_000, warm=50):
+        barrier = multiprocessing.Barrier(2)
+        return with_partner(
+            self.arrive,
+            (barrier, times + warm),
+            lambda: timed_each(barrier.wait, times, warm),
+        )
+
+    @staticmethod
+    def arrive(barrier, times):
+        for _ in range(times):
+            barrier.wait()
 
 
 class QueueStream:
@@ -139,7 +278,15 @@ class Pool:
 
 
 FIGURES = {
-    "mutex_uncontended": lambda: MutexUncontended().play,
+    "mutex_uncontended": lambda: Uncontended(multiprocessing.Lock()).play,
+    "recursive_mutex_uncontended": lambda: Uncontended(multiprocessing.RLock()).play,
+    "semaphore_uncontended": lambda: Uncontended(multiprocessing.Semaphore(1)).play,
+    "semaphore_pingpong": lambda: SemaphorePingPong().play,
+    "event_set_clear": lambda: Event().set_clear,
+    "event_is_set": lambda: Event().is_set,
+    "condition_variable_handoff": lambda: Turns().asleep,
+    "condition_variable_handoff_hot": lambda: Turns().hot,
+    "barrier_round": lambda: BarrierRound().play,
     "queue_stream": lambda: QueueStream().play,
     "queue_pingpong": lambda: QueuePingPong().play,
     "process_fork": lambda: Start("fork", 20).play,

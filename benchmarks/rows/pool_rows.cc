@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cohort/benchmarks/internal/guest.h"
+#include "cohort/benchmarks/internal/plays.h"
 #include "cohort/benchmarks/internal/row.h"
 #include "cohort/benchmarks/internal/stage.h"
 #include "cohort/benchmarks/limits/chunked_map.h"
@@ -41,23 +42,14 @@ absl::StatusOr<double> OurApply() {
   if (!pool.ok()) return pool.status();
   if (auto cpu = pool->Apply(PinWorker); !cpu.ok()) return cpu.status();
   PinTo(kFirstCpu);
-  constexpr int64_t kLength = 200'000'000;
-  const auto apply_for = [&](int64_t length) -> absl::StatusOr<double> {
-    const int64_t begin = Now();
-    int64_t took = 0;
-    int calls = 0;
-    while (took < length) {
-      for (int i = 0; i < 64; ++i, ++calls) {
-        absl::StatusOr<int> result = pool->Apply(Increment, calls);
-        if (!result.ok()) return result.status();
-        if (*result != calls + 1) return WrongResult();
-      }
-      took = Now() - begin;
-    }
-    return static_cast<double>(took) / calls;
+  int calls = 0;
+  const auto call = [&] {
+    const absl::StatusOr<int> result = pool->Apply(Increment, calls++);
+    if (!result.ok()) return result.status();
+    return *result == calls ? absl::OkStatus() : WrongResult();
   };
-  if (auto warm = apply_for(kLength / 10); !warm.ok()) return warm;
-  return apply_for(kLength);
+  if (auto warm = NanosecondsPerCall(20'000'000, call); !warm.ok()) return warm;
+  return NanosecondsPerCall(200'000'000, call);
 }
 
 absl::StatusOr<double> RingsApply() {

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A barrier for two that spin: whoever comes second counts the round up, on a
+// line of its own, and whoever came first sees that. It waits for the dead for
+// ever.
+
+#ifndef COHORT_BENCHMARKS_LIMITS_SPIN_BARRIER_H_
+#define COHORT_BENCHMARKS_LIMITS_SPIN_BARRIER_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "cohort/os/cpu.h"
+
+namespace cohort_benchmarks {
+
+class SpinBarrier final {
+ public:
+  void ArriveAndWait() {
+    const uint32_t round = round_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) % 2 == 1) {
+      round_.store(round + 1, std::memory_order_release);
+      return;
+    }
+    while (round_.load(std::memory_order_acquire) == round) {
+      cohort::os::CpuRelax();
+    }
+  }
+
+ private:
+  alignas(128) std::atomic<uint32_t> arrived_ = 0;
+  alignas(128) std::atomic<uint32_t> round_ = 0;
+};
+
+}  // namespace cohort_benchmarks
+
+#endif  // COHORT_BENCHMARKS_LIMITS_SPIN_BARRIER_H_
