@@ -15,7 +15,7 @@ namespace cohort {
 namespace {
 
 void Nothing() {}
-void Take(std::string) {}
+void Take(const std::string&) {}
 
 bool RunToEnd(absl::StatusOr<Process> process, benchmark::State& state) {
   absl::StatusOr<ExitStatus> end =
