@@ -7,10 +7,11 @@
 #include "absl/base/thread_annotations.h"
 #include "cohort/os/check.h"
 
-namespace cohort {
+namespace cohort::sync_internal {
 
 // The mutex is taken here and freed in End().
-Once::Turn Once::Begin(Deadline deadline) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+OnceCore::Turn OnceCore::Begin(Deadline deadline)
+    ABSL_NO_THREAD_SAFETY_ANALYSIS {
   if (mu_.held()) os::Fatal("Once: called from inside its own function");
   if (!mu_.try_lock_until(deadline)) return Turn::kNone;
   // Not the poison of the mutex: a function that throws leaves none.
@@ -28,7 +29,7 @@ Once::Turn Once::Begin(Deadline deadline) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   }
 }
 
-void Once::End(bool ended) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+void OnceCore::End(bool ended) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   if (!mu_.held()) {
     os::Fatal(
         "Once: its function was left by another thread than its runner, such "
@@ -38,4 +39,4 @@ void Once::End(bool ended) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   mu_.unlock();
 }
 
-}  // namespace cohort
+}  // namespace cohort::sync_internal

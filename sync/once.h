@@ -37,6 +37,44 @@
 
 namespace cohort {
 
+namespace sync_internal {
+
+// All of a Once but the call of the function.
+class OnceCore final {
+ public:
+  enum class Turn {
+    kNone,   // Done meanwhile, or not in time.
+    kFirst,  // The caller is the runner, as for the other.
+    kAgain,  // Somebody began before.
+  };
+
+  constexpr OnceCore() = default;
+
+  [[nodiscard]] bool done() const {
+    return state_.load(std::memory_order_acquire) == kDone;
+  }
+
+  // Makes the caller the runner, or finds that there is to be none.
+  [[nodiscard]] Turn Begin(Deadline deadline);
+
+  // The runner ends its run; `ended` says whether the function did.
+  void End(bool ended);
+
+ private:
+  // Set under the mutex, in this order; read by everybody.
+  enum State : uint32_t {
+    kNotYet = 0,
+    kBegun = 1,  // Somebody runs it, or did and came to no end.
+    kDone = 2,
+  };
+
+  std::atomic<uint32_t> state_ = kNotYet;
+  [[maybe_unused]] uint32_t reserved_ = 0;  // Zero.
+  Mutex mu_;                                // Held by the runner.
+};
+
+}  // namespace sync_internal
+
 // Once
 //
 // |         | call(f)                | f returns | f throws  | runner dies    |
@@ -113,43 +151,30 @@ class Once final {
 
   // Returns true iff a function has come to its end, and what it did is visible
   // here. It stays true.
-  [[nodiscard]] bool done() const {
-    return state_.load(std::memory_order_acquire) == kDone;
-  }
+  [[nodiscard]] bool done() const { return core_.done(); }
 
  private:
-  // Set under the mutex, in this order; read by everybody.
-  enum State : uint32_t {
-    kNotYet = 0,
-    kBegun = 1,  // Somebody runs it, or did and came to no end.
-    kDone = 2,
-  };
-
-  enum class Turn {
-    kNone,   // Done meanwhile, or not in time.
-    kFirst,  // The caller is the runner, as for the other.
-    kAgain,  // Somebody began before.
-  };
+  using Turn = sync_internal::OnceCore::Turn;
 
   // The caller's part of a run, left by an exception too.
   class Running final {
    public:
-    explicit Running(Once& once) : once_(once) {}
-    ~Running() { once_.End(ended_); }
+    explicit Running(sync_internal::OnceCore& core) : core_(core) {}
+    ~Running() { core_.End(ended_); }
     Running(const Running&) = delete;
     Running& operator=(const Running&) = delete;
     void SetEnded() { ended_ = true; }
 
    private:
-    Once& once_;
+    sync_internal::OnceCore& core_;
     bool ended_ = false;
   };
 
   template <typename F>
   bool Run(Deadline deadline, F&& f) {
-    const Turn turn = Begin(deadline);
+    const Turn turn = core_.Begin(deadline);
     if (turn == Turn::kNone) return done();
-    Running running(*this);
+    Running running(core_);
     if constexpr (std::is_invocable_v<F, bool>) {
       std::invoke(std::forward<F>(f), turn == Turn::kAgain);
     } else {
@@ -159,13 +184,7 @@ class Once final {
     return true;
   }
 
-  // Makes the caller the runner, or finds that there is to be none.
-  Turn Begin(Deadline deadline);
-  void End(bool ended);
-
-  std::atomic<uint32_t> state_ = kNotYet;
-  [[maybe_unused]] uint32_t reserved_ = 0;  // Zero.
-  Mutex mu_;                                // Held by the runner.
+  sync_internal::OnceCore core_;
 };
 static_assert(sizeof(Once) == 48 && alignof(Once) == 8, "shared ABI");
 
