@@ -12,8 +12,8 @@
 //   bits 0-30  the state, whose meaning is the caller's.
 //   bit  31    kSleepers: somebody may sleep here, expecting the rest of the
 //              word as it stands. Set by waiters; removed by whoever changes
-//              the state and then wakes *all*. Who wakes fewer has to keep it.
-//              May be stale, then it costs one vain system call.
+//              the state and then wakes *all*. Who wakes fewer has to keep it:
+//              WakeSome(). May be stale, then it costs one vain system call.
 //
 // A changer that is killed between the two steps leaves sleepers that nobody
 // wakes: they look again at the end of their slice.
@@ -40,6 +40,11 @@ inline constexpr uint32_t kSleepers = 0x80000000;
 // Falls asleep on `word` until it changes from `seen`, somebody wakes it, or
 // the slice ends; sets kSleepers first. May return at once.
 void SleepOn(std::atomic<uint32_t>& word, uint32_t seen, os::Slices& slices);
+
+// What a changer owes that kept kSleepers: wakes at most `count` sleepers, and
+// removes the mark where fewer slept. Whoever has slept has to set the mark
+// again when it goes on or gives up: it may have had the wake-up of another.
+void WakeSome(std::atomic<uint32_t>& word, int count);
 
 // Blocks until `done(state)` returns true, and returns true, or until
 // `deadline` and returns false; asks at least once. `done` may change the word
