@@ -18,6 +18,8 @@ namespace {
 static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t) &&
               std::atomic<uint32_t>::is_always_lock_free);
 
+static_assert(kAllFutexBits == FUTEX_BITSET_MATCH_ANY);
+
 constexpr int64_t kLongestSlice = 100'000'000;
 
 std::atomic<bool> slices_are_off = false;
@@ -25,7 +27,7 @@ std::atomic<bool> slices_are_off = false;
 }  // namespace
 
 FutexEnd FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
-                   Deadline until) {
+                   Deadline until, uint32_t bits) {
   timespec at;
   at.tv_sec = until.nanoseconds() / 1'000'000'000;
   at.tv_nsec = until.nanoseconds() % 1'000'000'000;
@@ -33,8 +35,7 @@ FutexEnd FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
   // The bit-set form takes an absolute time; without FUTEX_PRIVATE_FLAG the key
   // is the page, not the address.
   if (syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, expected,
-              until.infinite() ? nullptr : &at, nullptr,
-              FUTEX_BITSET_MATCH_ANY) == 0) {
+              until.infinite() ? nullptr : &at, nullptr, bits) == 0) {
     return FutexEnd::kWoken;
   }
   const int error = errno;
@@ -53,12 +54,12 @@ FutexEnd FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
   }
 }
 
-int FutexWake(std::atomic<uint32_t>& word, int count) {
+int FutexWake(std::atomic<uint32_t>& word, int count, uint32_t bits) {
   const int saved_errno = errno;
   // The only failure for an aligned word is that its page is gone (EFAULT):
   // whoever unmapped it left nobody to be woken through it.
-  const long woken =
-      syscall(SYS_futex, &word, FUTEX_WAKE, count, nullptr, nullptr, 0);
+  const long woken = syscall(SYS_futex, &word, FUTEX_WAKE_BITSET, count,
+                             nullptr, nullptr, bits);
   errno = saved_errno;
   return woken < 0 ? 0 : static_cast<int>(woken);
 }

@@ -31,14 +31,20 @@ enum class FutexEnd {
   kInterrupted,  // A signal handler ran.
 };
 
+// Sleepers on one word can be told apart by bits of their own choice.
+inline constexpr uint32_t kAllFutexBits = 0xffffffff;
+
 // Sleeps while `word` holds `expected`, at most until `until`. The comparison
 // and the falling asleep are one step as seen by FutexWake(). The word may lie
-// in any mapping, also at a different address in each process.
+// in any mapping, also at a different address in each process. Only a
+// FutexWake() that names one of `bits` ends it.
 FutexEnd FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
-                   Deadline until);
+                   Deadline until, uint32_t bits = kAllFutexBits);
 
-// Wakes at most `count` sleepers and returns how many it woke.
-int FutexWake(std::atomic<uint32_t>& word, int count);
+// Wakes at most `count` sleepers, of those that sleep with one of `bits`, and
+// returns how many it woke.
+int FutexWake(std::atomic<uint32_t>& word, int count,
+              uint32_t bits = kAllFutexBits);
 
 // Cuts one long wait into sleeps of 20 ms, growing to 100 ms.
 class Slices final {

@@ -72,6 +72,22 @@ TEST(FutexTest, WakesNoMoreThanAskedFor) {
   EXPECT_EQ(second.Wait(), Exited(0));
 }
 
+TEST(FutexTest, WakesThoseWithACommonBit) {
+  Shared<Word> word;
+  auto sleep_with = [&](uint32_t bits) {
+    return [&word, bits] { FutexWait(*word, 0, Deadline::Infinite(), bits); };
+  };
+  Child first = Child::Fork(sleep_with(1));
+  Child second = Child::Fork(sleep_with(6));
+  ASSERT_TRUE(first.AwaitAsleepInFutex());
+  ASSERT_TRUE(second.AwaitAsleepInFutex());
+  EXPECT_EQ(FutexWake(*word, 5, 8), 0);
+  EXPECT_EQ(FutexWake(*word, 5, 4), 1);
+  EXPECT_EQ(second.Wait(), Exited(0));
+  EXPECT_EQ(FutexWake(*word, 5), 1);
+  EXPECT_EQ(first.Wait(), Exited(0));
+}
+
 TEST(FutexTest, TellsOfASignal) {
   Shared<Word> word;
   Child sleeper = Child::Fork([&] {

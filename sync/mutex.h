@@ -107,6 +107,13 @@ class ABSL_LOCKABLE Mutex final {
     return sync_internal::HolderOf(word_) == os::RobustThread::Self().tid();
   }
 
+  // Returns true iff its last holder died and nobody has held it since. Without
+  // a lock that is stale when it returns.
+  [[nodiscard]] bool abandoned() const {
+    return (word_.load(std::memory_order_relaxed) &
+            sync_internal::kOwnerDied) != 0;
+  }
+
   // Returns true iff a holder has died since construction or clear_poison(). It
   // stays true for later holders too, so a repair that is itself killed halfway
   // is noticed and begun anew.
@@ -218,6 +225,9 @@ class ABSL_SCOPED_LOCKABLE [[nodiscard]] MutexLock final {
   [[nodiscard]] bool poisoned() const ABSL_NO_THREAD_SAFETY_ANALYSIS {
     return mu_.poisoned();
   }
+
+  // As of a std::unique_lock.
+  [[nodiscard]] Mutex* mutex() const ABSL_LOCK_RETURNED(mu_) { return &mu_; }
 
  private:
   Mutex& mu_;

@@ -497,6 +497,16 @@ TEST(MutexCrashTest, TryLockToo) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   mu->unlock();
 }
 
+TEST(MutexCrashTest, IsAbandonedUntilTheNextLock) {
+  Shared<Mutex> mu;
+  EXPECT_FALSE(mu->abandoned());
+  ASSERT_EQ(DieHolding(*mu).Wait(), KilledBy(SIGKILL));
+  EXPECT_TRUE(mu->abandoned());
+  MutexLock lock(*mu);
+  EXPECT_FALSE(mu->abandoned());
+  EXPECT_TRUE(lock.mutex()->poisoned());
+}
+
 TEST(MutexCrashTest, RepairRunsOnceAfterADeath) {
   struct Account {
     Mutex mu;

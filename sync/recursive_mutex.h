@@ -137,6 +137,10 @@ class ABSL_LOCKABLE RecursiveMutex final {
   // Returns how often the calling thread holds it; 0 if it does not.
   [[nodiscard]] uint32_t depth() const { return held() ? depth_ : 0; }
 
+  // Returns true iff its last holder died and nobody has held it since. Without
+  // a lock that is stale when it returns.
+  [[nodiscard]] bool abandoned() const { return mu_.abandoned(); }
+
   // Returns true iff a holder has died since construction or clear_poison(). It
   // stays true for later holders too, so a repair that is itself killed halfway
   // is noticed and begun anew.
@@ -195,6 +199,11 @@ class ABSL_SCOPED_LOCKABLE [[nodiscard]] RecursiveMutexLock final {
 
   RecursiveMutexLock(const RecursiveMutexLock&) = delete;
   RecursiveMutexLock& operator=(const RecursiveMutexLock&) = delete;
+
+  // As of a std::unique_lock.
+  [[nodiscard]] RecursiveMutex* mutex() const ABSL_LOCK_RETURNED(mu_) {
+    return &mu_;
+  }
 
  private:
   RecursiveMutex& mu_;
