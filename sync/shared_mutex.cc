@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "cohort/os/check.h"
 #include "cohort/sync/internal/lock_word.h"
@@ -24,8 +25,13 @@ static_assert(kSleepers == kWaiters);
 // Who waits for any slot sleeps on one, and looks at the others so often.
 constexpr std::chrono::milliseconds kLookAround{20};
 
-// Each of these expects that the caller holds the word and has it pending.
+struct Parts {
+  SharedMutexSlot& porch;
+  SharedMutexGate& gate;
+  std::span<SharedMutexSlot> slots;
+};
 
+// Frees a word that the caller holds and has pending.
 void Free(std::atomic<uint32_t>& word, const os::RobustThread& thread) {
   if (word.fetch_sub(thread.tid(), std::memory_order_release) != thread.tid()) {
     WakeNext(word);
@@ -42,8 +48,7 @@ void UnlockGate(SharedMutexGate& gate, os::RobustThread& thread) {
 // Takes the gate and links it. Both who comes first and who waited longest are
 // at the gate; all others stay in the porch, so the latter has one rival at a
 // time.
-bool LockGate(const SharedMutexParts& parts, os::RobustThread& thread,
-              Deadline deadline) {
+bool LockGate(const Parts& parts, os::RobustThread& thread, Deadline deadline) {
   SharedMutexGate& gate = parts.gate;
   SharedMutexSlot& porch = parts.porch;
   thread.Pend(gate.word);
@@ -82,11 +87,11 @@ bool LockGate(const SharedMutexParts& parts, os::RobustThread& thread,
 }
 
 // Takes any slot and leaves it pending; null if none is free.
-SharedMutexSlot* TakeSlot(const SharedMutexParts& parts,
-                          os::RobustThread& thread) {
+SharedMutexSlot* TakeSlot(const Parts& parts, os::RobustThread& thread) {
   const size_t count = parts.slots.size();
+  const size_t home = HomeOf(thread.tid(), count);
   for (size_t i = 0; i < count; ++i) {
-    SharedMutexSlot& slot = parts.slots[(parts.home + i) % count];
+    SharedMutexSlot& slot = parts.slots[(home + i) % count];
     uint32_t seen = slot.word.load(std::memory_order_relaxed);
     while ((seen & kHolder) == 0) {
       thread.Pend(slot.word);
@@ -102,7 +107,7 @@ SharedMutexSlot* TakeSlot(const SharedMutexParts& parts,
   return nullptr;
 }
 
-bool Reads(const SharedMutexParts& parts, uint32_t tid) {
+bool Reads(const Parts& parts, uint32_t tid) {
   for (const SharedMutexSlot& slot : parts.slots) {
     if (HolderOf(slot.word) == tid) return true;
   }
@@ -110,14 +115,14 @@ bool Reads(const SharedMutexParts& parts, uint32_t tid) {
 }
 
 // Takes a slot while holding the gate.
-SharedMutexSlot* AwaitSlot(const SharedMutexParts& parts,
-                           os::RobustThread& thread, Deadline deadline) {
+SharedMutexSlot* AwaitSlot(const Parts& parts, os::RobustThread& thread,
+                           Deadline deadline) {
   for (;;) {
     SharedMutexSlot* slot = TakeSlot(parts, thread);
     if (slot != nullptr) return slot;
     // Newcomers shall not take the one that becomes free.
     parts.gate.state.store(kDraining, std::memory_order_seq_cst);
-    slot = &parts.slots[parts.home];
+    slot = &parts.slots[HomeOf(thread.tid(), parts.slots.size())];
     thread.Pend(slot->word);
     if (LockWordSlow(slot->word, thread,
                      deadline.Earlier(Deadline::After(kLookAround))) !=
@@ -131,7 +136,7 @@ SharedMutexSlot* AwaitSlot(const SharedMutexParts& parts,
 
 // Waits until every reader has left. Called with the gate held and closed, so
 // none enters: one that marks a slot now gives it back.
-bool Drain(const SharedMutexParts& parts, uint32_t tid, Deadline deadline) {
+bool Drain(const Parts& parts, uint32_t tid, Deadline deadline) {
   for (SharedMutexSlot& slot : parts.slots) {
     const uint32_t holder = slot.word.load(std::memory_order_seq_cst) & kHolder;
     if (holder == 0) continue;
@@ -146,10 +151,10 @@ bool Drain(const SharedMutexParts& parts, uint32_t tid, Deadline deadline) {
   return true;
 }
 
-}  // namespace
-
-bool EnterOrLeave(SharedMutexGate& gate, SharedMutexSlot& slot) {
-  os::RobustThread& thread = os::RobustThread::Self();
+// Enters with a slot that this thread has taken and still has pending, or gives
+// it back and returns false.
+bool EnterOrLeave(SharedMutexGate& gate, SharedMutexSlot& slot,
+                  os::RobustThread& thread) {
   uint32_t state = gate.state.load(std::memory_order_seq_cst);
   if (state == kReading ||
       (state == kNoReaders &&
@@ -164,9 +169,18 @@ bool EnterOrLeave(SharedMutexGate& gate, SharedMutexSlot& slot) {
   return false;
 }
 
-bool LockShared(const SharedMutexParts& parts, Deadline deadline) {
+}  // namespace
+
+bool LockSharedSlow(SharedMutexSlot& porch, SharedMutexGate& gate,
+                    std::span<SharedMutexSlot> slots, bool taken,
+                    Deadline deadline) {
   os::RobustThread& thread = os::RobustThread::Self();
-  SharedMutexGate& gate = parts.gate;
+  const Parts parts{porch, gate, slots};
+  if (taken &&
+      EnterOrLeave(gate, slots[HomeOf(thread.tid(), slots.size())], thread)) {
+    return true;
+  }
+  thread.Unpend();
   if (HolderOf(gate.word) == thread.tid() || Reads(parts, thread.tid())) {
     if (deadline == Deadline::Now()) return false;
     os::Fatal(HolderOf(gate.word) == thread.tid()
@@ -176,7 +190,7 @@ bool LockShared(const SharedMutexParts& parts, Deadline deadline) {
   const uint32_t state = gate.state.load(std::memory_order_relaxed);
   if (state == kReading || state == kNoReaders) {
     SharedMutexSlot* const slot = TakeSlot(parts, thread);
-    if (slot != nullptr && EnterOrLeave(gate, *slot)) return true;
+    if (slot != nullptr && EnterOrLeave(gate, *slot, thread)) return true;
   }
   // A writer is there, or no slot is free: through the gate, behind whoever
   // waits there.
@@ -193,9 +207,9 @@ bool LockShared(const SharedMutexParts& parts, Deadline deadline) {
   return slot != nullptr;
 }
 
-void UnlockShared(const SharedMutexParts& parts) {
+void UnlockSharedSlow(std::span<SharedMutexSlot> slots) {
   os::RobustThread& thread = os::RobustThread::Self();
-  for (SharedMutexSlot& slot : parts.slots) {
+  for (SharedMutexSlot& slot : slots) {
     if (HolderOf(slot.word) != thread.tid()) continue;
     thread.Pend(slot.word);
     if (!thread.Unlink(slot.node)) continue;
@@ -215,9 +229,10 @@ void WakeAfterRead(SharedMutexSlot& slot, uint32_t was) {
   WakeNext(slot.word);
 }
 
-bool LockExclusive(const SharedMutexParts& parts, Deadline deadline) {
+bool LockExclusive(SharedMutexSlot& porch, SharedMutexGate& gate,
+                   std::span<SharedMutexSlot> slots, Deadline deadline) {
   os::RobustThread& thread = os::RobustThread::Self();
-  SharedMutexGate& gate = parts.gate;
+  const Parts parts{porch, gate, slots};
   if (HolderOf(gate.word) == thread.tid()) {
     os::Fatal("SharedMutex: locked again by its writer");
   }
@@ -232,15 +247,16 @@ bool LockExclusive(const SharedMutexParts& parts, Deadline deadline) {
   return true;
 }
 
-bool TryLockExclusive(const SharedMutexParts& parts) {
+bool TryLockExclusive(SharedMutexSlot& porch, SharedMutexGate& gate,
+                      std::span<SharedMutexSlot> slots) {
   // Readers shall not be held up by attempts that come to nothing.
-  if (HolderOf(parts.gate.word) != 0) return false;
-  if (parts.gate.state.load(std::memory_order_relaxed) == kReading) {
-    for (const SharedMutexSlot& slot : parts.slots) {
+  if (HolderOf(gate.word) != 0) return false;
+  if (gate.state.load(std::memory_order_relaxed) == kReading) {
+    for (const SharedMutexSlot& slot : slots) {
       if (HolderOf(slot.word) != 0) return false;
     }
   }
-  return LockExclusive(parts, Deadline::Now());
+  return LockExclusive(porch, gate, slots, Deadline::Now());
 }
 
 void UnlockExclusive(SharedMutexGate& gate) {

@@ -31,6 +31,7 @@
 #define COHORT_SYNC_SHARED_MUTEX_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -67,22 +68,25 @@ inline constexpr uint32_t kReading = 1;    // Readers may enter.
 inline constexpr uint32_t kDraining = 2;   // None may; some are still there.
 inline constexpr uint32_t kWriting = 3;    // None is.
 
-struct SharedMutexParts {
-  SharedMutexSlot& porch;
-  SharedMutexGate& gate;
-  std::span<SharedMutexSlot> slots;
-  uint32_t home;  // The index of the calling thread's first choice of a slot.
-};
+// The index of a thread's first choice among `count` slots. Neighbouring thread
+// ids, and those at a regular distance, get different ones.
+[[nodiscard]] inline uint32_t HomeOf(uint32_t tid, size_t count) {
+  return static_cast<uint32_t>((uint64_t{tid * 0x9e3779b9u} * count) >> 32);
+}
 
-// Enters with the slot that this thread has taken and still has pending, or
-// gives it back and returns false.
-[[nodiscard]] bool EnterOrLeave(SharedMutexGate& gate, SharedMutexSlot& slot);
-[[nodiscard]] bool LockShared(const SharedMutexParts& parts, Deadline deadline);
-void UnlockShared(const SharedMutexParts& parts);
+// The paths on which somebody is in the way. The first says `taken` where this
+// thread has taken its first choice, still pending, but the gate was closed.
+[[nodiscard]] bool LockSharedSlow(SharedMutexSlot& porch, SharedMutexGate& gate,
+                                  std::span<SharedMutexSlot> slots, bool taken,
+                                  Deadline deadline);
+void UnlockSharedSlow(std::span<SharedMutexSlot> slots);
 void WakeAfterRead(SharedMutexSlot& slot, uint32_t was);
-[[nodiscard]] bool LockExclusive(const SharedMutexParts& parts,
+[[nodiscard]] bool LockExclusive(SharedMutexSlot& porch, SharedMutexGate& gate,
+                                 std::span<SharedMutexSlot> slots,
                                  Deadline deadline);
-[[nodiscard]] bool TryLockExclusive(const SharedMutexParts& parts);
+[[nodiscard]] bool TryLockExclusive(SharedMutexSlot& porch,
+                                    SharedMutexGate& gate,
+                                    std::span<SharedMutexSlot> slots);
 void UnlockExclusive(SharedMutexGate& gate);
 
 }  // namespace sync_internal
@@ -151,20 +155,20 @@ class ABSL_LOCKABLE BasicSharedMutex final {
 
   // Blocks until the calling thread may write.
   void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
-    (void)sync_internal::LockExclusive(Parts(), Deadline::Infinite());
+    (void)try_lock_until(Deadline::Infinite());
   }
 
   // Takes it if that needs no wait. Returns true iff the caller may now write;
   // to a thread that already reads or writes that is false.
   [[nodiscard]] bool try_lock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) {
-    return sync_internal::TryLockExclusive(Parts());
+    return sync_internal::TryLockExclusive(porch_, gate_, slots_);
   }
 
   // Blocks until the calling thread may write or `deadline` (absolute, in ns of
   // CLOCK_MONOTONIC) is over; at least one attempt. Returns true iff it may.
   [[nodiscard]] bool try_lock_until(Deadline deadline)
       ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) {
-    return sync_internal::LockExclusive(Parts(), deadline);
+    return sync_internal::LockExclusive(porch_, gate_, slots_, deadline);
   }
 
   // Likewise for so long: a std::chrono::duration or an absl::Duration. A time
@@ -184,9 +188,7 @@ class ABSL_LOCKABLE BasicSharedMutex final {
 
   // Blocks until the calling thread may read.
   void lock_shared() ABSL_SHARED_LOCK_FUNCTION() {
-    if (!EnterHome()) [[unlikely]] {
-      (void)sync_internal::LockShared(Parts(), Deadline::Infinite());
-    }
+    (void)try_lock_shared_until(Deadline::Infinite());
   }
 
   // Enters if that needs no wait. Returns true iff the caller may now read. May
@@ -197,9 +199,7 @@ class ABSL_LOCKABLE BasicSharedMutex final {
 
   // As their counterparts above.
   [[nodiscard]] bool try_lock_shared_until(Deadline deadline)
-      ABSL_SHARED_TRYLOCK_FUNCTION(true) {
-    return EnterHome() || sync_internal::LockShared(Parts(), deadline);
-  }
+      ABSL_SHARED_TRYLOCK_FUNCTION(true);
   template <typename Duration>
   [[nodiscard]] bool try_lock_shared_for(const Duration& wait)
       ABSL_SHARED_TRYLOCK_FUNCTION(true) {
@@ -224,21 +224,6 @@ class ABSL_LOCKABLE BasicSharedMutex final {
   }
 
  private:
-  // Neighbouring thread ids, and those at a regular distance, fall on different
-  // slots.
-  static uint32_t HomeOf(uint32_t tid) {
-    const uint32_t mixed = tid * 0x9e3779b9u;
-    return static_cast<uint32_t>((uint64_t{mixed} * kReaders) >> 32);
-  }
-
-  sync_internal::SharedMutexParts Parts() {
-    return {porch_, gate_, slots_, HomeOf(os::RobustThread::Self().tid())};
-  }
-
-  // Returns true where this thread's first choice of a slot was free, and no
-  // writer is there or waits.
-  bool EnterHome();
-
   // Who finds the gate closed waits here, one of them at the gate itself.
   sync_internal::SharedMutexSlot porch_;
   // Held by the writer, and by a reader on its way in past a waiting writer.
@@ -255,22 +240,24 @@ static_assert(sizeof(SharedMutex) == 2176 && alignof(SharedMutex) == 64,
 // than their two read-modify-writes.
 
 template <int kReaders>
-inline bool BasicSharedMutex<kReaders>::EnterHome() {
+inline bool BasicSharedMutex<kReaders>::try_lock_shared_until(
+    Deadline deadline) {
   os::RobustThread& thread = os::RobustThread::Self();
-  sync_internal::SharedMutexSlot& slot = slots_[HomeOf(thread.tid())];
+  sync_internal::SharedMutexSlot& slot =
+      slots_[sync_internal::HomeOf(thread.tid(), kReaders)];
   thread.Pend(slot.word);
+  // First mark the slot, then look at the gate; a writer first closes the gate,
+  // then looks at the slots. One of the two sees the other.
   uint32_t free = 0;
-  // First mark the slot, then look for a writer; a writer first closes the
-  // gate, then looks at the slots. One of the two sees the other.
   if (!slot.word.compare_exchange_strong(
           free, thread.tid(), std::memory_order_seq_cst,
           std::memory_order_relaxed)) [[unlikely]] {
-    thread.Unpend();
-    return false;
+    return sync_internal::LockSharedSlow(porch_, gate_, slots_, false,
+                                         deadline);
   }
   if (gate_.state.load(std::memory_order_seq_cst) != sync_internal::kReading)
       [[unlikely]] {
-    return sync_internal::EnterOrLeave(gate_, slot);
+    return sync_internal::LockSharedSlow(porch_, gate_, slots_, true, deadline);
   }
   thread.Push(slot.node);
   thread.Unpend();
@@ -280,10 +267,11 @@ inline bool BasicSharedMutex<kReaders>::EnterHome() {
 template <int kReaders>
 inline void BasicSharedMutex<kReaders>::unlock_shared() {
   os::RobustThread& thread = os::RobustThread::Self();
-  sync_internal::SharedMutexSlot& slot = slots_[HomeOf(thread.tid())];
+  sync_internal::SharedMutexSlot& slot =
+      slots_[sync_internal::HomeOf(thread.tid(), kReaders)];
   thread.Pend(slot.word);
   if (!thread.Unlink(slot.node)) [[unlikely]] {
-    sync_internal::UnlockShared(Parts());
+    sync_internal::UnlockSharedSlow(slots_);
     return;
   }
   const uint32_t was =
