@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include <cstdio>
-#include <string>
-
+#include "cohort/examples/output_of.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+namespace cohort_examples {
 namespace {
 
 TEST(HelloTest, PrintsSquaresAndAGreeting) {
-  std::FILE* const program = popen("examples/hello", "r");
-  ASSERT_NE(program, nullptr);
-  std::string out;
-  for (int c; (c = std::fgetc(program)) != EOF;) out += static_cast<char>(c);
-  EXPECT_EQ(pclose(program), 0);
-  EXPECT_EQ(out, "1\n4\n9\nhello world\n");
+  const Output output = OutputOf("examples/hello");
+  EXPECT_EQ(output.exit_status, 0);
+  EXPECT_THAT(output.lines,
+              ::testing::ElementsAre("1", "4", "9", "hello world"));
 }
 
 }  // namespace
+}  // namespace cohort_examples
