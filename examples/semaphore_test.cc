@@ -27,7 +27,7 @@ TEST(SemaphoreTest, NoMoreThanTwoSitAndADeadOnesChairIsFree) {
   EXPECT_EQ(came, 5);
   EXPECT_EQ(sitting, 0);
   EXPECT_THAT(output.lines[15], HasSubstr("SIGKILL"));
-  EXPECT_EQ(output.lines[16], "both chairs are free");
+  EXPECT_EQ(output.lines[16], "2 chairs are free");
 }
 
 }  // namespace
