@@ -65,19 +65,22 @@ namespace cohort {
 //   Errors:         none is returned. "Not now" is false; misuse is fatal.
 //   Ordering:       what a holder wrote before it unlocked, or died, is visible
 //                   to the next holder.
-//   Cost:           lock() + unlock() with no rival make no system call, but
-//                   for a thread's first lock. A waiter looks up every 100 ms.
+//   Cost:           lock() + unlock() with no rival are one read-modify-write
+//                   and make no system call, but for a thread's first lock. The
+//                   first of several to sleep interrupts the running threads of
+//                   all programs that use this library, by membarrier(2). A
+//                   waiter looks up every 100 ms.
 //   Reference:      get_robust_list(2), the kernel's robust-futex ABI; poison
 //                   that lasts until cleared follows Rust's std::sync::Mutex;
 //                   docs/design/mutex.md says what else was tried.
 class ABSL_LOCKABLE Mutex final {
- public:
+public:
   // Starts free and clean. All-zero bytes are such a mutex: a fresh page needs
   // no construction, and nothing needs destruction.
   constexpr Mutex() = default;
 
-  Mutex(const Mutex&) = delete;
-  Mutex& operator=(const Mutex&) = delete;
+  Mutex(const Mutex &) = delete;
+  Mutex &operator=(const Mutex &) = delete;
 
   // Blocks until the calling thread holds it.
   void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION();
@@ -94,7 +97,7 @@ class ABSL_LOCKABLE Mutex final {
   // Likewise for so long: a std::chrono::duration or an absl::Duration. A time
   // of zero or less makes one attempt.
   template <typename Duration>
-  [[nodiscard]] bool try_lock_for(const Duration& wait)
+  [[nodiscard]] bool try_lock_for(const Duration &wait)
       ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) {
     return try_lock_until(Deadline::After(wait));
   }
@@ -104,13 +107,14 @@ class ABSL_LOCKABLE Mutex final {
 
   // Returns true iff the calling thread holds it.
   [[nodiscard]] bool held() const {
-    return sync_internal::HolderOf(word_) == os::RobustThread::Self().tid();
+    return sync_internal::HolderOf(word_.word) ==
+           os::RobustThread::Self().tid();
   }
 
   // Returns true iff its last holder died and nobody has held it since. Without
   // a lock that is stale when it returns.
   [[nodiscard]] bool abandoned() const {
-    return (word_.load(std::memory_order_relaxed) &
+    return (word_.word.load(std::memory_order_relaxed) &
             sync_internal::kOwnerDied) != 0;
   }
 
@@ -124,77 +128,91 @@ class ABSL_LOCKABLE Mutex final {
   // Declares the data behind the mutex whole again.
   void clear_poison() ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) { poisoned_ = 0; }
 
- private:
+private:
   bool TryLockSlow();
-  // Both expect the word to be pending.
-  bool LockSlow(os::RobustThread& thread, Deadline deadline);
-  void UnlockSlow(uint32_t was);
+  // Both expect the word to be pending, and leave nothing pending.
+  bool LockSlow(os::RobustThread &thread, Deadline deadline);
+  void UnlockSlow(os::RobustThread &thread);
   [[noreturn]] static void NotTheHolder();
 
-  std::atomic<uint32_t> word_ = 0;  // Bits: sync/internal/lock_word.h.
-  uint32_t poisoned_ = 0;           // Guarded by `word_`.
-  [[maybe_unused]] uint64_t reserved_[2] = {};  // Zero.
-  os::RobustNode node_;  // Where the kernel's ABI wants it.
+  sync_internal::WatchedWord word_;
+  uint32_t poisoned_ = 0;                      // Guarded by `word_`.
+  [[maybe_unused]] uint32_t reserved_[3] = {}; // Zero.
+  os::RobustNode node_; // Where the kernel's ABI wants it.
 };
 static_assert(sizeof(Mutex) == 40 && alignof(Mutex) == 8, "shared ABI");
 
 // The paths without a rival stand here to be inlined: they cost little more
-// than their two read-modify-writes.
+// than their one read-modify-write, if what can be read before that is.
 
 inline void Mutex::lock() {
-  os::RobustThread& thread = os::RobustThread::Self();
-  thread.Pend(word_);
+  os::RobustThread &thread = os::RobustThread::Self();
+  os::RobustList &list = thread.list();
+  const bool first = list.empty();
+  list.Pend(word_.word);
   uint32_t free = 0;
-  if (!word_.compare_exchange_strong(free, thread.tid(),
-                                     std::memory_order_acquire,
-                                     std::memory_order_relaxed)) [[unlikely]] {
+  if (!word_.word.compare_exchange_strong(
+          free, thread.tid(), std::memory_order_acquire,
+          std::memory_order_relaxed)) [[unlikely]] {
     LockSlow(thread, Deadline::Infinite());
     return;
   }
-  thread.Push(node_);
-  thread.Unpend();
+  thread.Push(node_, list, first);
+  list.Unpend();
 }
 
 inline bool Mutex::try_lock() {
-  uint32_t free = word_.load(std::memory_order_relaxed);
-  if (free != 0) return TryLockSlow();
-  os::RobustThread& thread = os::RobustThread::Self();
-  thread.Pend(word_);
-  if (!word_.compare_exchange_strong(free, thread.tid(),
-                                     std::memory_order_acquire,
-                                     std::memory_order_relaxed)) [[unlikely]] {
+  uint32_t free = word_.word.load(std::memory_order_relaxed);
+  if (free != 0)
+    return TryLockSlow();
+  os::RobustThread &thread = os::RobustThread::Self();
+  os::RobustList &list = thread.list();
+  const bool first = list.empty();
+  list.Pend(word_.word);
+  if (!word_.word.compare_exchange_strong(
+          free, thread.tid(), std::memory_order_acquire,
+          std::memory_order_relaxed)) [[unlikely]] {
     return LockSlow(thread, Deadline::Now());
   }
-  thread.Push(node_);
-  thread.Unpend();
+  thread.Push(node_, list, first);
+  list.Unpend();
   return true;
 }
 
 inline void Mutex::unlock() {
-  os::RobustThread& thread = os::RobustThread::Self();
-  thread.Pend(word_);
-  if (!thread.Unlink(node_)) [[unlikely]] {
+  os::RobustThread &thread = os::RobustThread::Self();
+  os::RobustList &list = thread.list();
+  list.Pend(word_.word);
+  if (!thread.Unlink(node_, list)) [[unlikely]] {
     NotTheHolder();
   }
-  // One subtraction, and it is free. The mark that somebody waits stays.
-  const uint32_t was = word_.fetch_sub(thread.tid(), std::memory_order_release);
-  if (was != thread.tid()) [[unlikely]] {
-    UnlockSlow(was);
+  const uint32_t watch = word_.watch.load(std::memory_order_relaxed);
+  const uint32_t word = word_.word.load(std::memory_order_relaxed);
+  if (word != thread.fenced_tid() ||
+      (watch & sync_internal::kWatch) != sync_internal::kShut) [[unlikely]] {
+    UnlockSlow(thread);
+    return;
   }
-  thread.Unpend();
+  word_.word.store(0, std::memory_order_release); // And it is free.
+  // The processor may do the next load before that store; the compiler may not.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (word_.watch.load(std::memory_order_relaxed) != watch) [[unlikely]] {
+    sync_internal::WakeNext(word_);
+  }
+  list.Unpend();
 }
 
 // Holds a `Mutex` for the length of a scope.
 class ABSL_SCOPED_LOCKABLE [[nodiscard]] MutexLock final {
- public:
-  explicit MutexLock(Mutex& mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(mu) {
+public:
+  explicit MutexLock(Mutex &mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(mu) {
     mu_.lock();
   }
 
   // Likewise; where a holder has died, calls `repair()` under the lock and then
   // clears the poison. If the repairer dies or throws, the next one repairs.
   template <typename Repair>
-  MutexLock(Mutex& mu, Repair&& repair)
+  MutexLock(Mutex &mu, Repair &&repair)
       ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) ABSL_NO_THREAD_SAFETY_ANALYSIS
       : MutexLock(mu) {
     if (mu.poisoned()) [[unlikely]] {
@@ -204,11 +222,12 @@ class ABSL_SCOPED_LOCKABLE [[nodiscard]] MutexLock final {
   }
 
   ~MutexLock() ABSL_UNLOCK_FUNCTION() {
-    if (held_) mu_.unlock();
+    if (held_)
+      mu_.unlock();
   }
 
-  MutexLock(const MutexLock&) = delete;
-  MutexLock& operator=(const MutexLock&) = delete;
+  MutexLock(const MutexLock &) = delete;
+  MutexLock &operator=(const MutexLock &) = delete;
 
   // Lets go in the middle of the scope and takes it again, as a
   // std::condition_variable_any does. Require that it is held, or is not.
@@ -227,13 +246,13 @@ class ABSL_SCOPED_LOCKABLE [[nodiscard]] MutexLock final {
   }
 
   // As of a std::unique_lock.
-  [[nodiscard]] Mutex* mutex() const ABSL_LOCK_RETURNED(mu_) { return &mu_; }
+  [[nodiscard]] Mutex *mutex() const ABSL_LOCK_RETURNED(mu_) { return &mu_; }
 
- private:
-  Mutex& mu_;
+private:
+  Mutex &mu_;
   bool held_ = true;
 };
 
-}  // namespace cohort
+} // namespace cohort
 
-#endif  // COHORT_SYNC_MUTEX_H_
+#endif // COHORT_SYNC_MUTEX_H_

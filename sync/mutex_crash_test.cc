@@ -59,23 +59,23 @@ struct Arena {
 };
 
 class MutexCrashTest : public testing::Test {
- protected:
+protected:
   void Reset() { new (arena_.get()) Arena(); }
 
   // So that a victim's first lock is not its thread's first.
   static void Warm() { (void)os::RobustThread::Self(); }
 
-  static void Repair(Arena& arena) { arena.right = arena.left.load(); }
+  static void Repair(Arena &arena) { arena.right = arena.left.load(); }
 
   // One more change of the data, for which the lock must be held.
-  static void Change(Arena& arena) {
+  static void Change(Arena &arena) {
     arena.left = arena.left + 1;
     arena.right = arena.right + 1;
   }
 
   // Locks, looks, unlocks: a sleeper, and the core of each check.
   void Use() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    Arena& arena = *arena_;
+    Arena &arena = *arena_;
     ASSERT_TRUE(arena.mu.try_lock_for(seconds(2))) << "the lock is lost";
     if (arena.mu.poisoned()) {
       ++arena.deaths_told;
@@ -88,7 +88,7 @@ class MutexCrashTest : public testing::Test {
   }
 
   void UseShort() {
-    Arena& arena = *arena_;
+    Arena &arena = *arena_;
     const Acquired acquired =
         arena.short_lock.Lock(Deadline::After(seconds(2)));
     ASSERT_NE(acquired, Acquired::kTimedOut) << "the lock is lost";
@@ -131,64 +131,41 @@ class MutexCrashTest : public testing::Test {
   // A holder cannot be there before the sleepers and yet be the victim, which
   // begins last. So the word names a holder that runs no code, and then another
   // process becomes it.
-  std::atomic<uint32_t>& word() {
-    return *reinterpret_cast<std::atomic<uint32_t>*>(&arena_->mu);
-  }
-  std::atomic<uint32_t>& short_word() {
-    return *reinterpret_cast<std::atomic<uint32_t>*>(&arena_->short_lock);
+  std::atomic<uint32_t> &word() {
+    return *reinterpret_cast<std::atomic<uint32_t> *>(&arena_->mu);
   }
   void HoldByNobody() { word() = static_cast<uint32_t>(getpid()); }
   void Adopt() {
-    os::RobustThread& thread = os::RobustThread::Self();
+    os::RobustThread &thread = os::RobustThread::Self();
     thread.Pend(word());
     word() = thread.tid() | (word() & sync_internal::kWaiters);
-    thread.Push(*reinterpret_cast<os::RobustNode*>(
-        reinterpret_cast<char*>(&arena_->mu) + sizeof(Mutex) -
+    thread.Push(*reinterpret_cast<os::RobustNode *>(
+        reinterpret_cast<char *>(&arena_->mu) + sizeof(Mutex) -
         sizeof(os::RobustNode)));
   }
 
-  // Survivors that wait on the lock word as any waiter does, but not in slices:
-  // who is not woken, by the one who unlocks or by the kernel, sleeps for ever.
-  // With the lock once taken and freed, each calls `body`.
-  static std::vector<std::function<void()>> Sleepers(
-      int count, std::atomic<uint32_t>& word, std::function<bool()> try_take,
-      std::function<void()> give, std::function<void()> body) {
-    return std::vector<std::function<void()>>(
-        count, [&word, try_take, give, body] {
-          do {
-            const uint32_t seen = word.fetch_or(sync_internal::kWaiters) |
-                                  sync_internal::kWaiters;
-            if ((seen & sync_internal::kHolder) != 0) {
-              os::FutexWait(word, seen, Deadline::Infinite());
-            }
-          } while (!try_take());
-          word.fetch_or(sync_internal::kWaiters);  // As one who has slept.
-          give();
-          body();
-        });
-  }
+  // Survivors whose sleep is not cut into slices: who is not woken, by the one
+  // who unlocks or by the kernel, gets nothing. With the lock once taken and
+  // freed, each calls `body`.
   std::vector<std::function<void()>> Sleepers(int count,
                                               std::function<void()> body) {
-    return Sleepers(
-        count, word(), [&] { return arena_->mu.try_lock(); },
-        [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.unlock(); }, body);
+    return std::vector<std::function<void()>>(count, [this, body] {
+      os::Slices::TurnOff();
+      Use();
+      body();
+    });
   }
   std::vector<std::function<void()>> ShortSleepers(int count) {
-    return Sleepers(
-        count, short_word(),
-        [&] {
-          const Acquired acquired = arena_->short_lock.TryLock();
-          if (acquired == Acquired::kOwnerDied) {
-            ++arena_->deaths_told;
-            Repair(*arena_);
-          }
-          return acquired != Acquired::kTimedOut;
-        },
-        [&] { arena_->short_lock.Unlock(); }, [&] { UseShort(); });
+    return std::vector<std::function<void()>>(count, [this] {
+      os::Slices::TurnOff();
+      UseShort();
+      UseShort();
+    });
   }
 
   void Run(KillScenario scenario) {
-    if (!scenario.setup) scenario.setup = [&] { Reset(); };
+    if (!scenario.setup)
+      scenario.setup = [&] { Reset(); };
     // A recoverer's first lock binds its thread, so it has 500 instructions.
     const KillReport report =
         KillAtEveryInstruction(scenario, {.first_kills = 6});
@@ -204,7 +181,7 @@ TEST_F(MutexCrashTest, Lock) {
        .prepare = Warm,
        .operation = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); },
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint &point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->deaths_told, 1);
@@ -216,7 +193,7 @@ TEST_F(MutexCrashTest, FirstLockOfAThread) {
   Run({.name = "mutex/lock, first of its thread",
        .operation = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); },
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint &point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->deaths_told, 1);
@@ -230,7 +207,7 @@ TEST_F(MutexCrashTest, Unlock) {
        .operation = [&]()
                         ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.unlock(); },
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint &point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->deaths_told, 0);
@@ -248,7 +225,7 @@ TEST_F(MutexCrashTest, CriticalSection) {
            },
        .recover = [&] { MutexLock lock(arena_->mu, [&] { Repair(*arena_); }); },
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint &point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->left, 1);
@@ -273,7 +250,7 @@ TEST_F(MutexCrashTest, UnlockBeforeSleepers) {
              },
          .sleepers = Sleepers(sleepers, [&] { Use(); }),
          .check =
-             [&](const KillPoint& point) {
+             [&](const KillPoint &point) {
                for (int i = 0; i < sleepers; ++i) {
                  ASSERT_TRUE(point.AwaitSleeper(i)) << "sleeper " << i;
                }
@@ -305,7 +282,7 @@ TEST_F(MutexCrashTest, UnlockWhileAnotherIsHeld) {
        .sleepers = Sleepers(
            1, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); }),
        .check =
-           [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+           [&](const KillPoint &point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              ASSERT_TRUE(point.AwaitSleeper(0));
              CheckUsable();
              ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)))
@@ -322,7 +299,7 @@ TEST_F(MutexCrashTest, TryLock) {
            [&]()
                ABSL_NO_THREAD_SAFETY_ANALYSIS { (void)arena_->mu.try_lock(); },
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint &point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->deaths_told, 1);
@@ -341,7 +318,8 @@ TEST_F(MutexCrashTest, AWaitThatIsOver) {
                const bool taken =
                    timed ? arena_->mu.try_lock_for(std::chrono::microseconds(1))
                          : arena_->mu.try_lock();
-               if (taken) raise(SIGABRT);
+               if (taken)
+                 raise(SIGABRT);
              },
          .sleepers = {[&] {
            MutexLock lock(arena_->mu);
@@ -349,7 +327,7 @@ TEST_F(MutexCrashTest, AWaitThatIsOver) {
            Change(*arena_);
          }},
          .check =
-             [&](const KillPoint& point) {
+             [&](const KillPoint &point) {
                EXPECT_FALSE(arena_->mu.try_lock());
                arena_->gate.Open();
                ASSERT_TRUE(point.AwaitSleeper(0));
@@ -373,7 +351,7 @@ TEST_F(MutexCrashTest, NestedOutOfOrder) {
              arena_->second.unlock();
            },
        .check =
-           [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+           [&](const KillPoint &point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              CheckUsable();
              ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)));
              if (point.finished()) {
@@ -401,7 +379,7 @@ TEST_F(MutexCrashTest, HeldOverOtherLocks) {
              arena_->mu.unlock();
            },
        .check =
-           [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+           [&](const KillPoint &point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              CheckUsable();
              ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)));
              arena_->second.unlock();
@@ -432,7 +410,7 @@ TEST_F(MutexCrashTest, Repair) {
              Change(*arena_);
            },
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint &point) {
              CheckUsable();
              if (point.finished() && point.recovery_instruction() < 0) {
                EXPECT_EQ(arena_->deaths_told, 0);
@@ -462,7 +440,7 @@ TEST_F(MutexCrashTest, WokenWaiter) {
            },
        .sleepers_behind = Sleepers(2, [&] { Use(); }),
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint &point) {
              ASSERT_TRUE(point.AwaitSleeper(0));
              ASSERT_TRUE(point.AwaitSleeper(1));
              CheckUsable();
@@ -490,8 +468,9 @@ TEST_F(MutexCrashTest, WokenWaiterBehindABarger) {
        .while_blocked = [&] { arena_->gate.Open(); },
        .sleepers_behind = Sleepers(2, [&] { Use(); }),
        .check =
-           [&](const KillPoint& point) {
-             for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
+           [&](const KillPoint &point) {
+             for (int i = 0; i < 3; ++i)
+               ASSERT_TRUE(point.AwaitSleeper(i));
              CheckUsable();
            }});
 }
@@ -505,13 +484,14 @@ TEST_F(MutexCrashTest, WokenByADeath) {
        .sleepers = {[&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
          arena_->mu.lock();
          arena_->left = 1;
-         arena_->gate.Pass();  // And ends, holding it.
+         arena_->gate.Pass(); // And ends, holding it.
        }},
        .while_blocked = [&] { arena_->gate.Open(); },
        .sleepers_behind = Sleepers(2, [&] { Use(); }),
        .check =
-           [&](const KillPoint& point) {
-             for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
+           [&](const KillPoint &point) {
+             for (int i = 0; i < 3; ++i)
+               ASSERT_TRUE(point.AwaitSleeper(i));
              CheckUsable();
            }});
 }
@@ -527,7 +507,7 @@ TEST_F(MutexCrashTest, ShortLock) {
            },
        .recover = [&] { UseShort(); },
        .check =
-           [&](const KillPoint& point) {
+           [&](const KillPoint &point) {
              CheckShortUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->left, 1);
@@ -558,11 +538,12 @@ TEST_F(MutexCrashTest, ShortLockWoken) {
        .while_blocked = [&] { arena_->gate.Open(); },
        .sleepers_behind = ShortSleepers(2),
        .check =
-           [&](const KillPoint& point) {
-             for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
+           [&](const KillPoint &point) {
+             for (int i = 0; i < 3; ++i)
+               ASSERT_TRUE(point.AwaitSleeper(i));
              CheckShortUsable();
            }});
 }
 
-}  // namespace
-}  // namespace cohort
+} // namespace
+} // namespace cohort

@@ -504,7 +504,8 @@ TEST(MutexCrashTest, IsAbandonedUntilTheNextLock) {
   EXPECT_TRUE(mu->abandoned());
   MutexLock lock(*mu);
   EXPECT_FALSE(mu->abandoned());
-  EXPECT_TRUE(lock.mutex()->poisoned());
+  EXPECT_TRUE(lock.poisoned());
+  EXPECT_EQ(lock.mutex(), mu.get());
 }
 
 TEST(MutexCrashTest, RepairRunsOnceAfterADeath) {
