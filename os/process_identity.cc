@@ -69,17 +69,17 @@ constinit std::atomic<std::atomic<uint64_t>*> ProcessIdentity::cache_ =
 
 std::optional<uint64_t> ParseStartTicks(std::string_view stat) {
   // "1234 (any) name) S 1 ...": only numbers come after the last bracket.
-  const size_t bracket = stat.rfind(')');
-  if (bracket == std::string_view::npos) return std::nullopt;
-  size_t at = bracket;
-  for (int field = 3; field <= 22; ++field) {
-    at = stat.find(' ', at + 1);
-    if (at == std::string_view::npos) return std::nullopt;
-  }
-  const char* const begin = stat.data() + at + 1;
+  const void* const bracket = memrchr(stat.data(), ')', stat.size());
+  if (bracket == nullptr) return std::nullopt;
   const char* const end = stat.data() + stat.size();
+  const char* at = static_cast<const char*>(bracket);
+  for (int field = 3; field <= 22; ++field) {
+    do {
+      if (++at == end) return std::nullopt;
+    } while (*at != ' ');
+  }
   uint64_t ticks = 0;
-  const auto [stop, error] = std::from_chars(begin, end, ticks);
+  const auto [stop, error] = std::from_chars(at + 1, end, ticks);
   // Without the space behind it, the number may have been cut.
   if (error != std::errc() || stop == end || *stop != ' ') return std::nullopt;
   return ticks;
