@@ -330,8 +330,9 @@ absl::StatusOr<int> BarrierArrive(const BarrierParts& parts, Deadline deadline,
       if (BreakForTheDead(parts, state)) continue;
       if (arrived + 1 == parts.parties) {
         if (turn == nullptr) {
-          if (EndRound(parts, state, kThrough))
+          if (EndRound(parts, state, kThrough)) {
             return static_cast<int>(arrived);
+          }
           continue;
         }
         if (turn->Take(round)) {
