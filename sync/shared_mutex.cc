@@ -8,6 +8,7 @@
 #include <span>
 
 #include "cohort/os/check.h"
+#include "cohort/os/membarrier.h"
 #include "cohort/sync/internal/lock_word.h"
 #include "cohort/sync/internal/wait_word.h"
 
@@ -122,6 +123,7 @@ SharedMutexSlot* AwaitSlot(const Parts& parts, os::RobustThread& thread,
     if (slot != nullptr) return slot;
     // Newcomers shall not take the one that becomes free.
     parts.gate.state.store(kDraining, std::memory_order_seq_cst);
+    os::BarrierForAll();
     slot = &parts.slots[HomeOf(thread.tid(), parts.slots.size())];
     thread.Pend(slot->word);
     if (LockWordSlow(slot->word, thread,
@@ -135,14 +137,19 @@ SharedMutexSlot* AwaitSlot(const Parts& parts, os::RobustThread& thread,
 }
 
 // Waits until every reader has left. Called with the gate held and closed, so
-// none enters: one that marks a slot now gives it back.
+// none enters: one that marks a slot now gives it back. A reader frees its slot
+// by a plain store and then looks at the gate, which can wipe out the mark of
+// who sleeps there. The barrier is why it then sees the gate closed and wakes.
 bool Drain(const Parts& parts, uint32_t tid, Deadline deadline) {
+  bool barrier = false;
   for (SharedMutexSlot& slot : parts.slots) {
     const uint32_t holder = slot.word.load(std::memory_order_seq_cst) & kHolder;
     if (holder == 0) continue;
     if (holder == tid) {
       os::Fatal("SharedMutex: lock() by a thread that reads it");
     }
+    if (!barrier) os::BarrierForAll();
+    barrier = true;
     if (!AwaitWord(slot.word, deadline,
                    [](uint32_t word) { return (word & kHolder) == 0; })) {
       return false;
@@ -164,7 +171,10 @@ bool EnterOrLeave(SharedMutexGate& gate, SharedMutexSlot& slot,
     thread.Unpend();
     return true;
   }
-  Free(slot.word, thread);
+  // Marked or not: the reader before may have wiped out the mark of who sleeps
+  // here, and died before it woke it, when the slot was no longer free.
+  slot.word.fetch_sub(thread.tid(), std::memory_order_release);
+  WakeNext(slot.word);
   thread.Unpend();
   return false;
 }
@@ -220,14 +230,18 @@ void UnlockSharedSlow(std::span<SharedMutexSlot> slots) {
   os::Fatal("SharedMutex: unlock_shared() by a thread that does not read it");
 }
 
-void WakeAfterRead(SharedMutexSlot& slot, uint32_t was) {
-  if ((was & kHolder) != os::RobustThread::Self().tid()) {
+void LeaveSlot(SharedMutexSlot& slot) {
+  os::RobustThread& thread = os::RobustThread::Self();
+  if (HolderOf(slot.word) != thread.tid()) {
     os::Fatal(
         "SharedMutex: its bytes were overwritten while this thread read; it "
         "was constructed again, or the memory is used for something else");
   }
-  WakeNext(slot.word);
+  Free(slot.word, thread);
+  thread.Unpend();
 }
+
+void WakeAfterRead(SharedMutexSlot& slot) { WakeNext(slot.word); }
 
 bool LockExclusive(SharedMutexSlot& porch, SharedMutexGate& gate,
                    std::span<SharedMutexSlot> slots, Deadline deadline) {

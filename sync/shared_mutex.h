@@ -80,7 +80,8 @@ inline constexpr uint32_t kWriting = 3;    // None is.
                                   std::span<SharedMutexSlot> slots, bool taken,
                                   Deadline deadline);
 void UnlockSharedSlow(std::span<SharedMutexSlot> slots);
-void WakeAfterRead(SharedMutexSlot& slot, uint32_t was);
+void LeaveSlot(SharedMutexSlot& slot);
+void WakeAfterRead(SharedMutexSlot& slot);
 [[nodiscard]] bool LockExclusive(SharedMutexSlot& porch, SharedMutexGate& gate,
                                  std::span<SharedMutexSlot> slots,
                                  Deadline deadline);
@@ -237,15 +238,17 @@ static_assert(sizeof(SharedMutex) == 2176 && alignof(SharedMutex) == 64,
               "shared ABI");
 
 // The paths without a writer stand here to be inlined: they cost little more
-// than their two read-modify-writes.
+// than their one read-modify-write, if what can be read before that is.
 
 template <int kReaders>
 inline bool BasicSharedMutex<kReaders>::try_lock_shared_until(
     Deadline deadline) {
   os::RobustThread& thread = os::RobustThread::Self();
+  os::RobustList& list = thread.list();
+  const bool first = list.empty();
   sync_internal::SharedMutexSlot& slot =
       slots_[sync_internal::HomeOf(thread.tid(), kReaders)];
-  thread.Pend(slot.word);
+  list.Pend(slot.word);
   // First mark the slot, then look at the gate; a writer first closes the gate,
   // then looks at the slots. One of the two sees the other.
   uint32_t free = 0;
@@ -259,27 +262,38 @@ inline bool BasicSharedMutex<kReaders>::try_lock_shared_until(
       [[unlikely]] {
     return sync_internal::LockSharedSlow(porch_, gate_, slots_, true, deadline);
   }
-  thread.Push(slot.node);
-  thread.Unpend();
+  thread.Push(slot.node, list, first);
+  list.Unpend();
   return true;
 }
 
 template <int kReaders>
 inline void BasicSharedMutex<kReaders>::unlock_shared() {
   os::RobustThread& thread = os::RobustThread::Self();
+  os::RobustList& list = thread.list();
   sync_internal::SharedMutexSlot& slot =
       slots_[sync_internal::HomeOf(thread.tid(), kReaders)];
-  thread.Pend(slot.word);
-  if (!thread.Unlink(slot.node)) [[unlikely]] {
+  list.Pend(slot.word);
+  if (!thread.Unlink(slot.node, list)) [[unlikely]] {
     sync_internal::UnlockSharedSlow(slots_);
     return;
   }
-  const uint32_t was =
-      slot.word.fetch_sub(thread.tid(), std::memory_order_release);
-  if (was != thread.tid()) [[unlikely]] {
-    sync_internal::WakeAfterRead(slot, was);
+  if (slot.word.load(std::memory_order_relaxed) != thread.fenced_tid() ||
+      gate_.state.load(std::memory_order_relaxed) != sync_internal::kReading)
+      [[unlikely]] {
+    sync_internal::LeaveSlot(slot);
+    return;
   }
-  thread.Unpend();
+  slot.word.store(0, std::memory_order_release);  // And this thread has left.
+  // The processor may do the next load before that store, but not across the
+  // barrier that whoever closes the gate runs before it sleeps. The compiler
+  // may not.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (gate_.state.load(std::memory_order_relaxed) != sync_internal::kReading)
+      [[unlikely]] {
+    sync_internal::WakeAfterRead(slot);
+  }
+  list.Unpend();
 }
 
 // Writes for the length of a scope.

@@ -595,7 +595,8 @@ TEST(SharedMutexTest, ScopedLockOfTwoDoesNotDeadlock) {
 }
 
 TEST(SharedMutexTest, ConditionVariableAnyWaitsWithIt) {
-  SharedMutex mu;
+  Shared<SharedMutex> shared;
+  SharedMutex& mu = *shared;
   std::condition_variable_any changed;
   bool ready = false;
   std::thread setter([&] {
