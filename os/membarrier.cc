@@ -30,4 +30,4 @@ void BarrierForAll() {
   errno = saved_errno;
 }
 
-} // namespace cohort::os
+}  // namespace cohort::os

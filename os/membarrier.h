@@ -28,6 +28,6 @@ namespace cohort::os {
 // millisecond: far longer than any processor keeps a store to itself.
 void BarrierForAll();
 
-} // namespace cohort::os
+}  // namespace cohort::os
 
-#endif // COHORT_OS_MEMBARRIER_H_
+#endif  // COHORT_OS_MEMBARRIER_H_

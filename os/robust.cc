@@ -37,45 +37,51 @@ bool BarriersReachUs() {
 // While there is most likely one thread, which makes it cheap.
 [[maybe_unused]] const bool joined_early = BarriersReachUs();
 
-} // namespace
+}  // namespace
+
+void RobustList::NotIdle() {
+  Fatal(
+      "a signal handler uses a lock, and has interrupted the use of another "
+      "one");
+}
 
 RobustThread RobustThread::unbound_;
-constinit thread_local RobustThread *RobustThread::self_ = &unbound_;
+constinit thread_local RobustThread* RobustThread::self_ = &unbound_;
 
-RobustThread &RobustThread::Bind() {
+RobustThread& RobustThread::Bind() {
   const int saved_errno = errno;
-  RobustList *list = nullptr;
+  RobustList* list = nullptr;
   size_t size = 0;
   static_assert(sizeof(RobustList) == sizeof(robust_list_head) &&
                 offsetof(RobustList, pending_) ==
                     offsetof(robust_list_head, list_op_pending));
   if (syscall(SYS_get_robust_list, 0, &list, &size) != 0 || list == nullptr) {
-    Fatal("this thread has no robust list, so a lock would outlive it: it was "
-          "made by a raw clone() or in a sandbox; use fork(), posix_spawn() or "
-          "pthread_create()");
+    Fatal(
+        "this thread has no robust list, so a lock would outlive it: it was "
+        "made by a raw clone() or in a sandbox; use fork(), posix_spawn() or "
+        "pthread_create()");
   }
   if (size != sizeof(RobustList) || list->futex_offset_ != -kRobustDistance) {
-    Fatal("libc's robust list has another layout than this library was built "
-          "for (futex_offset is not -32)");
+    Fatal(
+        "libc's robust list has another layout than this library was built "
+        "for (futex_offset is not -32)");
   }
 
-  RobustThread *self = self_;
+  RobustThread* self = self_;
   if (self == &unbound_) {
-    void *pages = mmap(nullptr, sizeof(RobustThread), PROT_READ | PROT_WRITE,
+    void* pages = mmap(nullptr, sizeof(RobustThread), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED)
-      Fatal("no memory for a thread's robust list");
+    if (pages == MAP_FAILED) Fatal("no memory for a thread's robust list");
     if (madvise(pages, sizeof(RobustThread), MADV_WIPEONFORK) != 0) {
       Fatal("this kernel has no MADV_WIPEONFORK (Linux 4.14)");
     }
-    self = static_cast<RobustThread *>(pages); // Zero bytes are its state.
+    self = static_cast<RobustThread*>(pages);  // Zero bytes are its state.
     static const ExitKey exit_key = [] {
       ExitKey made;
       made.valid = pthread_key_create(&made.key, &AtThreadExit) == 0;
       return made;
     }();
-    if (exit_key.valid)
-      pthread_setspecific(exit_key.key, self);
+    if (exit_key.valid) pthread_setspecific(exit_key.key, self);
   }
   self->list_ = list;
   self->held_[0].link = &list->first_;
@@ -90,59 +96,56 @@ RobustThread &RobustThread::Bind() {
   return *self;
 }
 
-void RobustThread::AtThreadExit(void *thread) {
-  auto *const self = static_cast<RobustThread *>(thread);
+void RobustThread::AtThreadExit(void* thread) {
+  auto* const self = static_cast<RobustThread*>(thread);
   // The kernel will still walk the fences of what is held.
-  if (self->tid_ != 0 && self->held() != 0)
-    return;
+  if (self->tid_ != 0 && self->held() != 0) return;
   self_ = &unbound_;
   munmap(thread, sizeof(RobustThread));
 }
 
 void RobustThread::RefreshCpus() { may_spin_ = RivalsCanRun(); }
 
-bool RobustThread::Holds(const RobustNode &node) const {
-  for (const Held *at = top_; at >= held_; --at) {
-    if (at->link == &node.next)
-      return true;
+bool RobustThread::Holds(const RobustNode& node) const {
+  for (const Held* at = top_; at >= held_; --at) {
+    if (at->link == &node.next) return true;
   }
   return false;
 }
 
 // Bit 0 of a link marks libc's priority-inheriting mutexes.
-RobustLink *RobustThread::Strip(RobustLink *link) {
-  return reinterpret_cast<RobustLink *>(reinterpret_cast<uintptr_t>(link) &
-                                        ~uintptr_t{1});
+RobustLink* RobustThread::Strip(RobustLink* link) {
+  return reinterpret_cast<RobustLink*>(reinterpret_cast<uintptr_t>(link) &
+                                       ~uintptr_t{1});
 }
 
 // libc unlinks by its `prev`, so it has to learn of a new neighbour.
-void RobustThread::SetForeignPrev(RobustLink *entry, RobustLink *prev) {
+void RobustThread::SetForeignPrev(RobustLink* entry, RobustLink* prev) {
   entry = Strip(entry);
-  if (IsSentinel(entry))
-    return;
-  auto *const node = reinterpret_cast<RobustNode *>(
-      reinterpret_cast<char *>(entry) - offsetof(RobustNode, next));
+  if (IsSentinel(entry)) return;
+  auto* const node = reinterpret_cast<RobustNode*>(
+      reinterpret_cast<char*>(entry) - offsetof(RobustNode, next));
   node->prev = prev;
 }
 
-void RobustThread::PushAbove(RobustLink *link) {
+void RobustThread::PushAbove(RobustLink* link) {
   if (held() == kMaxHeld) {
     Fatal("one thread holds 1024 mutexes and locks another");
   }
-  RobustLink *const first = list_->first_.next;
+  RobustLink* const first = list_->first_.next;
   if (first == top_->link) {
     Store(link->next, first);
     *++top_ = {link, nullptr};
     Store(list_->first_.next, link);
     return;
   }
-  Fence *fence = free_fence_;
+  Fence* fence = free_fence_;
   if (fence != nullptr) {
     free_fence_ = fence->free;
   } else {
-    fence = &fences_[fences_used_++]; // One per held node at most.
+    fence = &fences_[fences_used_++];  // One per held node at most.
   }
-  RobustLink *const below = &fence->node.next;
+  RobustLink* const below = &fence->node.next;
   Store(below->next, first);
   Store(link->next, below);
   *++top_ = {link, fence};
@@ -150,12 +153,10 @@ void RobustThread::PushAbove(RobustLink *link) {
   SetForeignPrev(first, below);
 }
 
-bool RobustThread::UnlinkAnywhere(RobustLink *link) {
-  Held *at = top_;
-  while (at > held_ && at->link != link)
-    --at;
-  if (at->link != link)
-    return false;
+bool RobustThread::UnlinkAnywhere(RobustLink* link) {
+  Held* at = top_;
+  while (at > held_ && at->link != link) --at;
+  if (at->link != link) return false;
   if (at > held_ && at->fence == nullptr && list_->first_.next == link) {
     Store(list_->first_.next, at[-1].link);
     --top_;
@@ -166,7 +167,7 @@ bool RobustThread::UnlinkAnywhere(RobustLink *link) {
   // a walk over libc's own.
   const bool at_top = at == top_;
   const bool above_is_ours = !at_top && at[1].fence == nullptr;
-  RobustLink *above = at_top          ? &list_->first_
+  RobustLink* above = at_top          ? &list_->first_
                       : above_is_ours ? at[1].link
                                       : &at[1].fence->node.next;
   if (!above_is_ours) {
@@ -183,19 +184,18 @@ bool RobustThread::UnlinkAnywhere(RobustLink *link) {
     at->link = &list_->first_;
     return true;
   }
-  Fence *const fence = at->fence;
+  Fence* const fence = at->fence;
   if (fence == nullptr) {
     Store(above->next, at[-1].link);
   } else {
-    RobustLink *const below = Load(fence->node.next.next);
+    RobustLink* const below = Load(fence->node.next.next);
     const bool below_is_foreign = below != at[-1].link;
     if (above_is_ours && below_is_foreign) {
       Store(above->next, &fence->node.next);
       at[1].fence = fence;
     } else {
       Store(above->next, below);
-      if (below_is_foreign)
-        SetForeignPrev(below, above);
+      if (below_is_foreign) SetForeignPrev(below, above);
       fence->free = free_fence_;
       free_fence_ = fence;
     }
@@ -206,4 +206,4 @@ bool RobustThread::UnlinkAnywhere(RobustLink *link) {
   return true;
 }
 
-} // namespace cohort::os
+}  // namespace cohort::os

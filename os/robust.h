@@ -30,14 +30,14 @@ namespace cohort::os {
 
 // An entry of the kernel's list; mirrors `struct robust_list`.
 struct RobustLink {
-  RobustLink *next = nullptr;
+  RobustLink* next = nullptr;
 };
 
 // The links of a lock that is held across user code. `next.next` stands exactly
 // 32 bytes above the lock word, as in libc's own mutexes: the kernel knows one
 // distance for the whole list. Written for the kernel, never followed here.
 struct RobustNode {
-  void *prev = nullptr; // libc writes it when its own entry is the neighbour.
+  void* prev = nullptr;  // libc writes it when its own entry is the neighbour.
   RobustLink next;
 };
 inline constexpr ptrdiff_t kRobustDistance = 32;
@@ -47,36 +47,48 @@ inline constexpr ptrdiff_t kRobustDistance = 32;
 // that need nothing else: on the path of a lock without a rival each load
 // counts, and this pointer is then loaded once.
 class RobustList final {
-public:
+ public:
   // Covers `word` until the next Pend() or Unpend(): if the thread ends and the
   // word holds its id, the kernel replaces the id by the owner-died mark; if
   // the word holds no id, it wakes one sleeper. Only one word at a time.
-  void Pend(const std::atomic<uint32_t> &word) {
-    Store(pending_, reinterpret_cast<RobustLink *>(
+  void Pend(const std::atomic<uint32_t>& word) {
+    Store(pending_, reinterpret_cast<RobustLink*>(
                         reinterpret_cast<uintptr_t>(&word) + kRobustDistance));
   }
-  void Unpend() { Store(pending_, static_cast<RobustLink *>(nullptr)); }
+  void Unpend() { Store(pending_, static_cast<RobustLink*>(nullptr)); }
+
+  // Requires that nothing is pending: else a signal handler uses a lock, and has
+  // interrupted the use of another one. Asked for in builds without NDEBUG.
+  void CheckIdle() const {
+#ifndef NDEBUG
+    if (Load(pending_) != nullptr) NotIdle();
+#endif
+  }
 
   // Returns true iff nothing is on the list, neither ours nor libc's.
   [[nodiscard]] bool empty() const { return Load(first_.next) == &first_; }
 
-private:
+ private:
   friend class RobustThread;
 
   // Keeps the compiler's order; the kernel that reads the list of a dead thread
   // sees its stores in program order without help from the processor.
-  template <typename T> static void Store(T *&where, T *value) {
+  template <typename T>
+  static void Store(T*& where, T* value) {
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    *const_cast<T *volatile *>(&where) = value;
+    *const_cast<T* volatile*>(&where) = value;
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
-  template <typename T> static T *Load(T *const &where) {
-    return *const_cast<T *const volatile *>(&where);
+  template <typename T>
+  static T* Load(T* const& where) {
+    return *const_cast<T* const volatile*>(&where);
   }
 
+  [[noreturn]] static void NotIdle();
+
   RobustLink first_;
-  long futex_offset_; // NOLINT(runtime/int): the kernel's type.
-  RobustLink *pending_;
+  long futex_offset_;  // NOLINT(runtime/int): the kernel's type.
+  RobustLink* pending_;
 };
 
 // RobustThread
@@ -98,11 +110,11 @@ private:
 //                   program one more.
 //   Reference:      get_robust_list(2); Documentation/locking/robust-futex-ABI.
 class RobustThread final {
-public:
+ public:
   static constexpr int kMaxHeld = 1024;
 
   // Of the calling thread.
-  [[nodiscard]] static RobustThread &Self();
+  [[nodiscard]] static RobustThread& Self();
 
   // The kernel's id of this thread, which makes it a word's holder.
   [[nodiscard]] uint32_t tid() const { return tid_; }
@@ -112,26 +124,26 @@ public:
   [[nodiscard]] uint32_t fenced_tid() const { return fenced_tid_; }
 
   // As of its list.
-  void Pend(const std::atomic<uint32_t> &word) { list_->Pend(word); }
+  void Pend(const std::atomic<uint32_t>& word) { list_->Pend(word); }
   void Unpend() { list_->Unpend(); }
 
   // Covers the word of `node` until Unlink(). Requires that this thread holds
   // the word and has it pending.
-  void Push(RobustNode &node) { Push(node, *list_, list_->empty()); }
+  void Push(RobustNode& node) { Push(node, *list_, list_->empty()); }
 
   // Ends that. Requires that the word is pending. Returns false, changing
   // nothing, if this thread did not push `node`.
-  [[nodiscard]] bool Unlink(RobustNode &node) { return Unlink(node, *list_); }
+  [[nodiscard]] bool Unlink(RobustNode& node) { return Unlink(node, *list_); }
 
   // Both for a caller in a hurry, which has asked for the list, and whether it
   // is empty, *before* it took the word: whatever comes after an atomic step
   // waits for it.
-  [[nodiscard]] RobustList &list() const { return *list_; }
-  void Push(RobustNode &node, RobustList &list, bool empty);
-  [[nodiscard]] bool Unlink(RobustNode &node, RobustList &list);
+  [[nodiscard]] RobustList& list() const { return *list_; }
+  void Push(RobustNode& node, RobustList& list, bool empty);
+  [[nodiscard]] bool Unlink(RobustNode& node, RobustList& list);
 
   // Returns true iff this thread pushed `node` and did not unlink it.
-  [[nodiscard]] bool Holds(const RobustNode &node) const;
+  [[nodiscard]] bool Holds(const RobustNode& node) const;
 
   // How many nodes are pushed.
   [[nodiscard]] int held() const {
@@ -143,53 +155,55 @@ public:
   [[nodiscard]] bool may_spin() const { return may_spin_; }
   void RefreshCpus();
 
-  RobustThread(const RobustThread &) = delete;
-  RobustThread &operator=(const RobustThread &) = delete;
+  RobustThread(const RobustThread&) = delete;
+  RobustThread& operator=(const RobustThread&) = delete;
 
-private:
+ private:
   // A private entry that stands below one of ours whose neighbour would else be
   // libc's: libc changes the link of the entry above its own, and a link that
   // others may change must not stand in shared memory. Its word is never owned.
   struct Fence {
     uint64_t word[3];
     RobustNode node;
-    Fence *free;
+    Fence* free;
   };
 
   struct Held {
-    RobustLink *link;
-    Fence *fence; // Null above `top_`.
+    RobustLink* link;
+    Fence* fence;  // Null above `top_`.
   };
 
   constexpr RobustThread() = default;
 
-  static RobustThread &Bind();
-  static void AtThreadExit(void *thread);
+  static RobustThread& Bind();
+  static void AtThreadExit(void* thread);
 
-  template <typename T> static void Store(T *&where, T *value) {
+  template <typename T>
+  static void Store(T*& where, T* value) {
     RobustList::Store(where, value);
   }
-  template <typename T> static T *Load(T *const &where) {
+  template <typename T>
+  static T* Load(T* const& where) {
     return RobustList::Load(where);
   }
 
-  void PushAbove(RobustLink *link);
-  bool UnlinkAnywhere(RobustLink *link);
-  bool IsSentinel(const RobustLink *link) const {
+  void PushAbove(RobustLink* link);
+  bool UnlinkAnywhere(RobustLink* link);
+  bool IsSentinel(const RobustLink* link) const {
     return link == &list_->first_;
   }
-  static RobustLink *Strip(RobustLink *link);
-  void SetForeignPrev(RobustLink *entry, RobustLink *prev);
+  static RobustLink* Strip(RobustLink* link);
+  void SetForeignPrev(RobustLink* entry, RobustLink* prev);
 
   static RobustThread unbound_;
-  static constinit thread_local RobustThread *self_;
+  static constinit thread_local RobustThread* self_;
 
-  uint32_t tid_ = 0; // 0 before Bind() and after a fork.
+  uint32_t tid_ = 0;  // 0 before Bind() and after a fork.
   uint32_t fenced_tid_ = 0;
-  RobustList *list_ = nullptr;
-  Held *top_ = nullptr; // Within `held_`: our entry nearest to the head.
+  RobustList* list_ = nullptr;
+  Held* top_ = nullptr;  // Within `held_`: our entry nearest to the head.
   bool may_spin_ = false;
-  Fence *free_fence_ = nullptr;
+  Fence* free_fence_ = nullptr;
   uint32_t fences_used_ = 0;
   // In list order. [0] is our entry that has nothing below it, which is most
   // often the only one; without such an entry it stands for the head. The entry
@@ -198,16 +212,16 @@ private:
   Fence fences_[kMaxHeld] = {};
 };
 
-inline RobustThread &RobustThread::Self() {
-  RobustThread *self = self_;
+inline RobustThread& RobustThread::Self() {
+  RobustThread* self = self_;
   if (self->tid_ == 0) [[unlikely]] {
     return Bind();
   }
   return *self;
 }
 
-inline void RobustThread::Push(RobustNode &node, RobustList &list, bool empty) {
-  RobustLink *const link = &node.next;
+inline void RobustThread::Push(RobustNode& node, RobustList& list, bool empty) {
+  RobustLink* const link = &node.next;
   if (!empty) [[unlikely]] {
     return PushAbove(link);
   }
@@ -216,8 +230,8 @@ inline void RobustThread::Push(RobustNode &node, RobustList &list, bool empty) {
   Store(list.first_.next, link);
 }
 
-inline bool RobustThread::Unlink(RobustNode &node, RobustList &list) {
-  RobustLink *const link = &node.next;
+inline bool RobustThread::Unlink(RobustNode& node, RobustList& list) {
+  RobustLink* const link = &node.next;
   if (list.first_.next != link || held_[0].link != link) [[unlikely]] {
     return UnlinkAnywhere(link);
   }
@@ -226,6 +240,6 @@ inline bool RobustThread::Unlink(RobustNode &node, RobustList &list) {
   return true;
 }
 
-} // namespace cohort::os
+}  // namespace cohort::os
 
-#endif // COHORT_OS_ROBUST_H_
+#endif  // COHORT_OS_ROBUST_H_

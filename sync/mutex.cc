@@ -14,20 +14,20 @@ using sync_internal::kHolder;
 
 bool Mutex::TryLockSlow() {
   const uint32_t seen = word_.word.load(std::memory_order_relaxed);
-  if ((seen & kHolder) != 0)
-    return false;
-  os::RobustThread &thread = os::RobustThread::Self();
+  if ((seen & kHolder) != 0) return false;
+  os::RobustThread& thread = os::RobustThread::Self();
   thread.Pend(word_.word);
   return LockSlow(thread, Deadline::Now());
 }
 
 bool Mutex::try_lock_until(Deadline deadline) {
-  os::RobustThread &thread = os::RobustThread::Self();
+  os::RobustThread& thread = os::RobustThread::Self();
+  thread.list().CheckIdle();
   thread.Pend(word_.word);
   return LockSlow(thread, deadline);
 }
 
-bool Mutex::LockSlow(os::RobustThread &thread, Deadline deadline) {
+bool Mutex::LockSlow(os::RobustThread& thread, Deadline deadline) {
   static_assert(offsetof(Mutex, node_) + offsetof(os::RobustNode, next) -
                     offsetof(Mutex, word_) ==
                 os::kRobustDistance);
@@ -39,23 +39,23 @@ bool Mutex::LockSlow(os::RobustThread &thread, Deadline deadline) {
               "one; processes of two PID namespaces share it");
   }
   switch (sync_internal::LockWordSlow(word_, thread, deadline)) {
-  case Acquired::kTimedOut:
-    thread.Unpend();
-    return false;
-  case Acquired::kOwnerDied:
-    // The owner-died mark is gone from the word by now. A death between that
-    // and this store brings it back: the word holds our id.
-    poisoned_ = 1;
-    break;
-  case Acquired::kClean:
-    break;
+    case Acquired::kTimedOut:
+      thread.Unpend();
+      return false;
+    case Acquired::kOwnerDied:
+      // The owner-died mark is gone from the word by now. A death between that
+      // and this store brings it back: the word holds our id.
+      poisoned_ = 1;
+      break;
+    case Acquired::kClean:
+      break;
   }
   thread.Push(node_);
   thread.Unpend();
   return true;
 }
 
-void Mutex::UnlockSlow(os::RobustThread &thread) {
+void Mutex::UnlockSlow(os::RobustThread& thread) {
   // One subtraction, and it is free. The mark that somebody waits stays.
   const uint32_t was = word_.word.fetch_sub(thread.tid());
   if ((was & kHolder) != thread.tid()) {
@@ -75,4 +75,4 @@ void Mutex::NotTheHolder() {
   os::Fatal("Mutex: unlocked by another than its holder");
 }
 
-} // namespace cohort
+}  // namespace cohort

@@ -61,7 +61,9 @@ namespace cohort {
 //   Fork-safety:    a child of fork() does not hold what its parent holds.
 //   Crash-safety:   the kernel frees it when the holding thread ends and when
 //                   its process dies, by SIGKILL too, or calls execve().
-//   Signal-safety:  none; keep it out of handlers. Waits resume after one ran.
+//   Signal-safety:  none; keep it out of handlers. Without NDEBUG, a handler
+//                   that has interrupted a member and calls one is fatal. Waits
+//                   resume after a handler ran.
 //   Errors:         none is returned. "Not now" is false; misuse is fatal.
 //   Ordering:       what a holder wrote before it unlocked, or died, is visible
 //                   to the next holder.
@@ -74,13 +76,13 @@ namespace cohort {
 //                   that lasts until cleared follows Rust's std::sync::Mutex;
 //                   docs/design/mutex.md says what else was tried.
 class ABSL_LOCKABLE Mutex final {
-public:
+ public:
   // Starts free and clean. All-zero bytes are such a mutex: a fresh page needs
   // no construction, and nothing needs destruction.
   constexpr Mutex() = default;
 
-  Mutex(const Mutex &) = delete;
-  Mutex &operator=(const Mutex &) = delete;
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
 
   // Blocks until the calling thread holds it.
   void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION();
@@ -97,7 +99,7 @@ public:
   // Likewise for so long: a std::chrono::duration or an absl::Duration. A time
   // of zero or less makes one attempt.
   template <typename Duration>
-  [[nodiscard]] bool try_lock_for(const Duration &wait)
+  [[nodiscard]] bool try_lock_for(const Duration& wait)
       ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) {
     return try_lock_until(Deadline::After(wait));
   }
@@ -128,17 +130,17 @@ public:
   // Declares the data behind the mutex whole again.
   void clear_poison() ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) { poisoned_ = 0; }
 
-private:
+ private:
   bool TryLockSlow();
   // Both expect the word to be pending, and leave nothing pending.
-  bool LockSlow(os::RobustThread &thread, Deadline deadline);
-  void UnlockSlow(os::RobustThread &thread);
+  bool LockSlow(os::RobustThread& thread, Deadline deadline);
+  void UnlockSlow(os::RobustThread& thread);
   [[noreturn]] static void NotTheHolder();
 
   sync_internal::WatchedWord word_;
-  uint32_t poisoned_ = 0;                      // Guarded by `word_`.
-  [[maybe_unused]] uint32_t reserved_[3] = {}; // Zero.
-  os::RobustNode node_; // Where the kernel's ABI wants it.
+  uint32_t poisoned_ = 0;                       // Guarded by `word_`.
+  [[maybe_unused]] uint32_t reserved_[3] = {};  // Zero.
+  os::RobustNode node_;  // Where the kernel's ABI wants it.
 };
 static_assert(sizeof(Mutex) == 40 && alignof(Mutex) == 8, "shared ABI");
 
@@ -146,8 +148,9 @@ static_assert(sizeof(Mutex) == 40 && alignof(Mutex) == 8, "shared ABI");
 // than their one read-modify-write, if what can be read before that is.
 
 inline void Mutex::lock() {
-  os::RobustThread &thread = os::RobustThread::Self();
-  os::RobustList &list = thread.list();
+  os::RobustThread& thread = os::RobustThread::Self();
+  os::RobustList& list = thread.list();
+  list.CheckIdle();
   const bool first = list.empty();
   list.Pend(word_.word);
   uint32_t free = 0;
@@ -163,10 +166,10 @@ inline void Mutex::lock() {
 
 inline bool Mutex::try_lock() {
   uint32_t free = word_.word.load(std::memory_order_relaxed);
-  if (free != 0)
-    return TryLockSlow();
-  os::RobustThread &thread = os::RobustThread::Self();
-  os::RobustList &list = thread.list();
+  if (free != 0) return TryLockSlow();
+  os::RobustThread& thread = os::RobustThread::Self();
+  os::RobustList& list = thread.list();
+  list.CheckIdle();
   const bool first = list.empty();
   list.Pend(word_.word);
   if (!word_.word.compare_exchange_strong(
@@ -180,8 +183,9 @@ inline bool Mutex::try_lock() {
 }
 
 inline void Mutex::unlock() {
-  os::RobustThread &thread = os::RobustThread::Self();
-  os::RobustList &list = thread.list();
+  os::RobustThread& thread = os::RobustThread::Self();
+  os::RobustList& list = thread.list();
+  list.CheckIdle();
   list.Pend(word_.word);
   if (!thread.Unlink(node_, list)) [[unlikely]] {
     NotTheHolder();
@@ -193,7 +197,7 @@ inline void Mutex::unlock() {
     UnlockSlow(thread);
     return;
   }
-  word_.word.store(0, std::memory_order_release); // And it is free.
+  word_.word.store(0, std::memory_order_release);  // And it is free.
   // The processor may do the next load before that store; the compiler may not.
   std::atomic_signal_fence(std::memory_order_seq_cst);
   if (word_.watch.load(std::memory_order_relaxed) != watch) [[unlikely]] {
@@ -204,15 +208,15 @@ inline void Mutex::unlock() {
 
 // Holds a `Mutex` for the length of a scope.
 class ABSL_SCOPED_LOCKABLE [[nodiscard]] MutexLock final {
-public:
-  explicit MutexLock(Mutex &mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(mu) {
+ public:
+  explicit MutexLock(Mutex& mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(mu) {
     mu_.lock();
   }
 
   // Likewise; where a holder has died, calls `repair()` under the lock and then
   // clears the poison. If the repairer dies or throws, the next one repairs.
   template <typename Repair>
-  MutexLock(Mutex &mu, Repair &&repair)
+  MutexLock(Mutex& mu, Repair&& repair)
       ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) ABSL_NO_THREAD_SAFETY_ANALYSIS
       : MutexLock(mu) {
     if (mu.poisoned()) [[unlikely]] {
@@ -222,12 +226,11 @@ public:
   }
 
   ~MutexLock() ABSL_UNLOCK_FUNCTION() {
-    if (held_)
-      mu_.unlock();
+    if (held_) mu_.unlock();
   }
 
-  MutexLock(const MutexLock &) = delete;
-  MutexLock &operator=(const MutexLock &) = delete;
+  MutexLock(const MutexLock&) = delete;
+  MutexLock& operator=(const MutexLock&) = delete;
 
   // Lets go in the middle of the scope and takes it again, as a
   // std::condition_variable_any does. Require that it is held, or is not.
@@ -246,13 +249,13 @@ public:
   }
 
   // As of a std::unique_lock.
-  [[nodiscard]] Mutex *mutex() const ABSL_LOCK_RETURNED(mu_) { return &mu_; }
+  [[nodiscard]] Mutex* mutex() const ABSL_LOCK_RETURNED(mu_) { return &mu_; }
 
-private:
-  Mutex &mu_;
+ private:
+  Mutex& mu_;
   bool held_ = true;
 };
 
-} // namespace cohort
+}  // namespace cohort
 
-#endif // COHORT_SYNC_MUTEX_H_
+#endif  // COHORT_SYNC_MUTEX_H_

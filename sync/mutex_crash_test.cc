@@ -59,23 +59,23 @@ struct Arena {
 };
 
 class MutexCrashTest : public testing::Test {
-protected:
+ protected:
   void Reset() { new (arena_.get()) Arena(); }
 
   // So that a victim's first lock is not its thread's first.
   static void Warm() { (void)os::RobustThread::Self(); }
 
-  static void Repair(Arena &arena) { arena.right = arena.left.load(); }
+  static void Repair(Arena& arena) { arena.right = arena.left.load(); }
 
   // One more change of the data, for which the lock must be held.
-  static void Change(Arena &arena) {
+  static void Change(Arena& arena) {
     arena.left = arena.left + 1;
     arena.right = arena.right + 1;
   }
 
   // Locks, looks, unlocks: a sleeper, and the core of each check.
   void Use() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    Arena &arena = *arena_;
+    Arena& arena = *arena_;
     ASSERT_TRUE(arena.mu.try_lock_for(seconds(2))) << "the lock is lost";
     if (arena.mu.poisoned()) {
       ++arena.deaths_told;
@@ -88,7 +88,7 @@ protected:
   }
 
   void UseShort() {
-    Arena &arena = *arena_;
+    Arena& arena = *arena_;
     const Acquired acquired =
         arena.short_lock.Lock(Deadline::After(seconds(2)));
     ASSERT_NE(acquired, Acquired::kTimedOut) << "the lock is lost";
@@ -131,16 +131,16 @@ protected:
   // A holder cannot be there before the sleepers and yet be the victim, which
   // begins last. So the word names a holder that runs no code, and then another
   // process becomes it.
-  std::atomic<uint32_t> &word() {
-    return *reinterpret_cast<std::atomic<uint32_t> *>(&arena_->mu);
+  std::atomic<uint32_t>& word() {
+    return *reinterpret_cast<std::atomic<uint32_t>*>(&arena_->mu);
   }
   void HoldByNobody() { word() = static_cast<uint32_t>(getpid()); }
   void Adopt() {
-    os::RobustThread &thread = os::RobustThread::Self();
+    os::RobustThread& thread = os::RobustThread::Self();
     thread.Pend(word());
     word() = thread.tid() | (word() & sync_internal::kWaiters);
-    thread.Push(*reinterpret_cast<os::RobustNode *>(
-        reinterpret_cast<char *>(&arena_->mu) + sizeof(Mutex) -
+    thread.Push(*reinterpret_cast<os::RobustNode*>(
+        reinterpret_cast<char*>(&arena_->mu) + sizeof(Mutex) -
         sizeof(os::RobustNode)));
   }
 
@@ -164,8 +164,7 @@ protected:
   }
 
   void Run(KillScenario scenario) {
-    if (!scenario.setup)
-      scenario.setup = [&] { Reset(); };
+    if (!scenario.setup) scenario.setup = [&] { Reset(); };
     // A recoverer's first lock binds its thread, so it has 500 instructions.
     const KillReport report =
         KillAtEveryInstruction(scenario, {.first_kills = 6});
@@ -181,7 +180,7 @@ TEST_F(MutexCrashTest, Lock) {
        .prepare = Warm,
        .operation = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); },
        .check =
-           [&](const KillPoint &point) {
+           [&](const KillPoint& point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->deaths_told, 1);
@@ -193,7 +192,7 @@ TEST_F(MutexCrashTest, FirstLockOfAThread) {
   Run({.name = "mutex/lock, first of its thread",
        .operation = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); },
        .check =
-           [&](const KillPoint &point) {
+           [&](const KillPoint& point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->deaths_told, 1);
@@ -207,7 +206,7 @@ TEST_F(MutexCrashTest, Unlock) {
        .operation = [&]()
                         ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.unlock(); },
        .check =
-           [&](const KillPoint &point) {
+           [&](const KillPoint& point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->deaths_told, 0);
@@ -225,7 +224,7 @@ TEST_F(MutexCrashTest, CriticalSection) {
            },
        .recover = [&] { MutexLock lock(arena_->mu, [&] { Repair(*arena_); }); },
        .check =
-           [&](const KillPoint &point) {
+           [&](const KillPoint& point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->left, 1);
@@ -250,7 +249,7 @@ TEST_F(MutexCrashTest, UnlockBeforeSleepers) {
              },
          .sleepers = Sleepers(sleepers, [&] { Use(); }),
          .check =
-             [&](const KillPoint &point) {
+             [&](const KillPoint& point) {
                for (int i = 0; i < sleepers; ++i) {
                  ASSERT_TRUE(point.AwaitSleeper(i)) << "sleeper " << i;
                }
@@ -282,7 +281,7 @@ TEST_F(MutexCrashTest, UnlockWhileAnotherIsHeld) {
        .sleepers = Sleepers(
            1, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { arena_->mu.lock(); }),
        .check =
-           [&](const KillPoint &point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+           [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              ASSERT_TRUE(point.AwaitSleeper(0));
              CheckUsable();
              ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)))
@@ -299,7 +298,7 @@ TEST_F(MutexCrashTest, TryLock) {
            [&]()
                ABSL_NO_THREAD_SAFETY_ANALYSIS { (void)arena_->mu.try_lock(); },
        .check =
-           [&](const KillPoint &point) {
+           [&](const KillPoint& point) {
              CheckUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->deaths_told, 1);
@@ -318,8 +317,7 @@ TEST_F(MutexCrashTest, AWaitThatIsOver) {
                const bool taken =
                    timed ? arena_->mu.try_lock_for(std::chrono::microseconds(1))
                          : arena_->mu.try_lock();
-               if (taken)
-                 raise(SIGABRT);
+               if (taken) raise(SIGABRT);
              },
          .sleepers = {[&] {
            MutexLock lock(arena_->mu);
@@ -327,7 +325,7 @@ TEST_F(MutexCrashTest, AWaitThatIsOver) {
            Change(*arena_);
          }},
          .check =
-             [&](const KillPoint &point) {
+             [&](const KillPoint& point) {
                EXPECT_FALSE(arena_->mu.try_lock());
                arena_->gate.Open();
                ASSERT_TRUE(point.AwaitSleeper(0));
@@ -351,7 +349,7 @@ TEST_F(MutexCrashTest, NestedOutOfOrder) {
              arena_->second.unlock();
            },
        .check =
-           [&](const KillPoint &point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+           [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              CheckUsable();
              ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)));
              if (point.finished()) {
@@ -379,7 +377,7 @@ TEST_F(MutexCrashTest, HeldOverOtherLocks) {
              arena_->mu.unlock();
            },
        .check =
-           [&](const KillPoint &point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+           [&](const KillPoint& point) ABSL_NO_THREAD_SAFETY_ANALYSIS {
              CheckUsable();
              ASSERT_TRUE(arena_->second.try_lock_for(seconds(2)));
              arena_->second.unlock();
@@ -410,7 +408,7 @@ TEST_F(MutexCrashTest, Repair) {
              Change(*arena_);
            },
        .check =
-           [&](const KillPoint &point) {
+           [&](const KillPoint& point) {
              CheckUsable();
              if (point.finished() && point.recovery_instruction() < 0) {
                EXPECT_EQ(arena_->deaths_told, 0);
@@ -440,7 +438,7 @@ TEST_F(MutexCrashTest, WokenWaiter) {
            },
        .sleepers_behind = Sleepers(2, [&] { Use(); }),
        .check =
-           [&](const KillPoint &point) {
+           [&](const KillPoint& point) {
              ASSERT_TRUE(point.AwaitSleeper(0));
              ASSERT_TRUE(point.AwaitSleeper(1));
              CheckUsable();
@@ -468,9 +466,8 @@ TEST_F(MutexCrashTest, WokenWaiterBehindABarger) {
        .while_blocked = [&] { arena_->gate.Open(); },
        .sleepers_behind = Sleepers(2, [&] { Use(); }),
        .check =
-           [&](const KillPoint &point) {
-             for (int i = 0; i < 3; ++i)
-               ASSERT_TRUE(point.AwaitSleeper(i));
+           [&](const KillPoint& point) {
+             for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
              CheckUsable();
            }});
 }
@@ -484,14 +481,13 @@ TEST_F(MutexCrashTest, WokenByADeath) {
        .sleepers = {[&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
          arena_->mu.lock();
          arena_->left = 1;
-         arena_->gate.Pass(); // And ends, holding it.
+         arena_->gate.Pass();  // And ends, holding it.
        }},
        .while_blocked = [&] { arena_->gate.Open(); },
        .sleepers_behind = Sleepers(2, [&] { Use(); }),
        .check =
-           [&](const KillPoint &point) {
-             for (int i = 0; i < 3; ++i)
-               ASSERT_TRUE(point.AwaitSleeper(i));
+           [&](const KillPoint& point) {
+             for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
              CheckUsable();
            }});
 }
@@ -507,7 +503,7 @@ TEST_F(MutexCrashTest, ShortLock) {
            },
        .recover = [&] { UseShort(); },
        .check =
-           [&](const KillPoint &point) {
+           [&](const KillPoint& point) {
              CheckShortUsable();
              if (point.finished()) {
                EXPECT_EQ(arena_->left, 1);
@@ -538,12 +534,11 @@ TEST_F(MutexCrashTest, ShortLockWoken) {
        .while_blocked = [&] { arena_->gate.Open(); },
        .sleepers_behind = ShortSleepers(2),
        .check =
-           [&](const KillPoint &point) {
-             for (int i = 0; i < 3; ++i)
-               ASSERT_TRUE(point.AwaitSleeper(i));
+           [&](const KillPoint& point) {
+             for (int i = 0; i < 3; ++i) ASSERT_TRUE(point.AwaitSleeper(i));
              CheckShortUsable();
            }});
 }
 
-} // namespace
-} // namespace cohort
+}  // namespace
+}  // namespace cohort

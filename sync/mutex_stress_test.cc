@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -18,6 +19,7 @@
 #include "cohort/sync/internal/short_lock.h"
 #include "cohort/sync/mutex.h"
 #include "cohort/testing/child.h"
+#include "cohort/testing/gate.h"
 #include "cohort/testing/shared.h"
 #include "cohort/testing/stress.h"
 #include "gtest/gtest.h"
@@ -28,6 +30,7 @@ namespace {
 using cohort_testing::ChaosReport;
 using cohort_testing::Child;
 using cohort_testing::Exited;
+using cohort_testing::Gate;
 using cohort_testing::KillAtRandom;
 using cohort_testing::Shared;
 using cohort_testing::StressSeconds;
@@ -187,6 +190,46 @@ INSTANTIATE_TEST_SUITE_P(Both, MutexStressTest,
                            return info.param == &WithMutex ? "Mutex"
                                                            : "ShortLock";
                          });
+
+// Many more processes than processors: everybody gets his turns. The longest
+// wait is printed, not judged; docs/design/mutex.md has figures.
+TEST(MutexCrowdTest, ManyProcessesOnFewProcessors) {
+  constexpr int kProcesses = 64;
+  constexpr int kRounds = 300;
+  using Clock = std::chrono::steady_clock;
+  struct Crowd {
+    Mutex mu;
+    Gate start;
+    int64_t sections ABSL_GUARDED_BY(mu) = 0;
+    std::array<std::atomic<int64_t>, kProcesses> longest_ns;
+  };
+  Shared<Crowd> crowd;
+  std::vector<Child> children;
+  for (int i = 0; i < kProcesses; ++i) {
+    children.push_back(Child::Fork([&, i] {
+      Clock::duration longest = {};
+      crowd->start.Pass();
+      for (int round = 0; round < kRounds; ++round) {
+        const Clock::time_point begin = Clock::now();
+        MutexLock lock(crowd->mu);
+        longest = std::max(longest, Clock::now() - begin);
+        ++crowd->sections;
+        if (round % 8 == 0) sched_yield();  // Holding it.
+      }
+      crowd->longest_ns[i] = std::chrono::nanoseconds(longest).count();
+    }));
+  }
+  crowd->start.Open();
+  for (Child& child : children) EXPECT_EQ(child.Wait(), Exited(0));
+  {
+    MutexLock lock(crowd->mu);
+    EXPECT_EQ(crowd->sections, int64_t{kProcesses} * kRounds);
+  }
+  int64_t longest = 0;
+  for (auto& wait : crowd->longest_ns) longest = std::max(longest, wait.load());
+  std::cout << kProcesses << " processes, longest wait " << longest / 1'000'000
+            << " ms\n";
+}
 
 }  // namespace
 }  // namespace cohort

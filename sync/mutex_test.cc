@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include <condition_variable>
 #include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -33,6 +35,7 @@
 #include "cohort/sync/internal/lock_word.h"
 #include "cohort/sync/internal/short_lock.h"
 #include "cohort/testing/child.h"
+#include "cohort/testing/gate.h"
 #include "cohort/testing/shared.h"
 #include "gtest/gtest.h"
 
@@ -41,6 +44,7 @@ namespace {
 
 using cohort_testing::Child;
 using cohort_testing::Exited;
+using cohort_testing::Gate;
 using cohort_testing::KilledBy;
 using cohort_testing::Shared;
 using std::chrono::milliseconds;
@@ -62,6 +66,10 @@ bool Free(Mutex& mu) {
   if (!mu.try_lock()) return false;
   mu.unlock();
   return true;
+}
+
+std::atomic<uint32_t>& WordOf(Mutex& mu) {
+  return reinterpret_cast<std::atomic<uint32_t>&>(mu);
 }
 
 TEST(MutexTest, AConstructedOneIsAllZero) {
@@ -186,7 +194,7 @@ TEST(MutexTest, WakesOneSleeperAfterTheOther) ABSL_NO_THREAD_SAFETY_ANALYSIS {
 // The sleepers here do without slices: each wake-up has to be a real one.
 TEST(MutexTest, UnlockWakesOneEachTime) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Shared<Mutex> mu;
-  auto& word = *reinterpret_cast<std::atomic<uint32_t>*>(mu.get());
+  std::atomic<uint32_t>& word = WordOf(*mu);
   mu->lock();
   std::vector<Child> sleepers;
   for (int i = 0; i < 3; ++i) {
@@ -656,6 +664,61 @@ ABSL_NO_THREAD_SAFETY_ANALYSIS {
   ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
+// Nor if it is stopped rather than killed, and nobody else comes by: whoever
+// sleeps behind it looks again by itself. This may take a slice.
+TEST(MutexTest, AStoppedSuccessorForgetsNobody) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  cpu_set_t here;
+  CPU_ZERO(&here);
+  CPU_SET(sched_getcpu(), &here);
+  ASSERT_EQ(sched_setaffinity(0, sizeof here, &here), 0);
+  Shared<Mutex> mu;
+  mu->lock();
+  auto lock_late = [&] {
+    const sched_param none = {};
+    if (sched_setscheduler(0, SCHED_IDLE, &none) != 0) return 1;
+    MutexLock lock(*mu);
+    return 0;
+  };
+  Child successor = Child::Fork(lock_late);
+  ASSERT_TRUE(successor.AwaitAsleepInFutex());
+  Child behind = Child::Fork([&] { MutexLock lock(*mu); });
+  ASSERT_TRUE(behind.AwaitAsleepInFutex());
+  mu->unlock();
+  successor.Kill(SIGSTOP);  // Woken, but it did not run yet.
+  EXPECT_EQ(behind.Wait(), Exited(0));
+  EXPECT_TRUE(Free(*mu));
+  successor.Continue();
+  EXPECT_EQ(successor.Wait(), Exited(0));
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+TEST(MutexTest, AStoppedHolderHoldsUpNoTimeLimit) {
+  struct Arena {
+    Mutex mu;
+    Gate held, leave;
+  };
+  Shared<Arena> arena;
+  Child holder = Child::Fork([&] {
+    MutexLock lock(arena->mu);
+    arena->held.Open();
+    arena->leave.Pass();
+  });
+  arena->held.Pass();
+  Child patient = Child::Fork([&] { MutexLock lock(arena->mu); });
+  ASSERT_TRUE(patient.AwaitAsleepInFutex());
+  holder.Stop();
+  arena->leave.Open();
+  EXPECT_FALSE(arena->mu.try_lock());
+  EXPECT_FALSE(arena->mu.try_lock_for(milliseconds(30)));
+  holder.Continue();
+  EXPECT_EQ(patient.Wait(), Exited(0));
+  EXPECT_EQ(holder.Wait(), Exited(0));
+  MutexLock lock(arena->mu);
+  EXPECT_FALSE(arena->mu.poisoned());
+}
+
 TEST(MutexCrashTest, MixesWithRobustMutexesOfLibc) {
   Shared<std::array<Mutex, 3>> ours;
   auto hold_a_mixture = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -718,6 +781,58 @@ TEST(MutexDeathTest, AForeignHolderWithTheSameIdIsFatal) {
     mu.lock();
   };
   EXPECT_DEATH(collide(), "^cohort: Mutex: .*two PID namespaces share it");
+}
+
+// The first process of each PID namespace has the id 1.
+TEST(MutexDeathTest, AHolderInAnotherPidNamespaceIsFatal) {
+  Shared<Mutex> mu;
+  // Runs `body` as the first process of a namespace; 77 where that is refused.
+  auto run_as_first = [](auto body) {
+    if (unshare(CLONE_NEWPID) != 0) return 77;
+    const pid_t pid = fork();
+    if (pid == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      body();
+      _exit(0);
+    }
+    int status = 0;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid) return 78;
+    if (WIFSIGNALED(status)) abort();
+    return 0;
+  };
+  Child holder = Child::Fork([&] {
+    return run_as_first([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      mu->lock();
+      pause();
+    });
+  });
+  while (holder.Running() && WordOf(*mu) != 1) sched_yield();
+  if (!holder.Running()) {
+    ASSERT_EQ(holder.Wait(), Exited(77));
+    GTEST_SKIP() << "unshare(CLONE_NEWPID) is refused";
+  }
+  EXPECT_DEATH(
+      run_as_first([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { mu->lock(); }),
+      "^cohort: Mutex: .*two PID namespaces share it");
+}
+
+TEST(MutexDeathTest, AChildOfARawCloneIsRefused) {
+  Shared<Mutex> mu;
+  { MutexLock lock(*mu); }
+  auto clone_and_lock = [&] {
+    const auto pid =
+        static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+    if (pid == 0) {
+      MutexLock lock(*mu);
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    if (WIFSIGNALED(status)) raise(WTERMSIG(status));
+  };
+  EXPECT_EXIT(clone_and_lock(), testing::KilledBySignal(SIGABRT),
+              "has no robust list");
+  EXPECT_TRUE(Free(*mu));
 }
 
 TEST(MutexDeathTest, ReconstructionUnderTheHolderIsFatal) {

@@ -24,7 +24,7 @@ constexpr int kLooks = 16;
 std::atomic<uint64_t> rescues = 0;
 
 // Takes the word if nobody holds it. `keep` are the bits that it holds then.
-bool TakeIfFree(std::atomic<uint32_t> &word, uint32_t &seen, uint32_t tid,
+bool TakeIfFree(std::atomic<uint32_t>& word, uint32_t& seen, uint32_t tid,
                 uint32_t keep) {
   while ((seen & kHolder) == 0) {
     if (word.compare_exchange_weak(seen, tid | (seen & kWaiters) | keep,
@@ -39,7 +39,7 @@ bool TakeIfFree(std::atomic<uint32_t> &word, uint32_t &seen, uint32_t tid,
 // `mark(seen)` sets kWaiters in a word that another holds; false if the word
 // does not hold `seen` any more.
 template <typename Mark>
-Acquired LockSlow(std::atomic<uint32_t> &word, os::RobustThread &thread,
+Acquired LockSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
                   Deadline deadline, Mark mark) {
   const uint32_t tid = thread.tid();
   // Whoever has slept may have been given a wake-up that was the only one, so
@@ -55,21 +55,15 @@ Acquired LockSlow(std::atomic<uint32_t> &word, os::RobustThread &thread,
         return (seen & kOwnerDied) != 0 ? Acquired::kOwnerDied
                                         : Acquired::kClean;
       }
-      if (look >= kLooks)
-        break;
-      for (int i = 0; i < pause; ++i)
-        os::CpuRelax();
-      if (pause < kMaxPause)
-        pause *= 2;
+      if (look >= kLooks) break;
+      for (int i = 0; i < pause; ++i) os::CpuRelax();
+      if (pause < kMaxPause) pause *= 2;
       seen = word.load(std::memory_order_relaxed);
     }
     const bool over = deadline.Passed();
-    if (over && keep == 0)
-      return Acquired::kTimedOut;
-    if ((seen & kWaiters) == 0 && !mark(seen))
-      continue;
-    if (over)
-      return Acquired::kTimedOut;
+    if (over && keep == 0) return Acquired::kTimedOut;
+    if ((seen & kWaiters) == 0 && !mark(seen)) continue;
+    if (over) return Acquired::kTimedOut;
     thread.RefreshCpus();
     keep = kWaiters;
     const os::FutexEnd end =
@@ -82,19 +76,19 @@ Acquired LockSlow(std::atomic<uint32_t> &word, os::RobustThread &thread,
 }
 
 // A compare-exchange of both halves.
-bool Exchange(WatchedWord &both, uint32_t word, uint32_t watch,
+bool Exchange(WatchedWord& both, uint32_t word, uint32_t watch,
               uint32_t new_word, uint32_t new_watch) {
   using Bits [[gnu::may_alias]] = uint64_t;
   static_assert(std::endian::native == std::endian::little);
   static_assert(offsetof(WatchedWord, word) == 0 && sizeof(both) == 8);
   Bits expected = word | uint64_t{watch} << 32;
-  return __atomic_compare_exchange_n(reinterpret_cast<Bits *>(&both), &expected,
+  return __atomic_compare_exchange_n(reinterpret_cast<Bits*>(&both), &expected,
                                      new_word | uint64_t{new_watch} << 32,
                                      /*weak=*/false, __ATOMIC_SEQ_CST,
                                      __ATOMIC_RELAXED);
 }
 
-bool Mark(WatchedWord &both, uint32_t seen) {
+bool Mark(WatchedWord& both, uint32_t seen) {
   uint32_t watch = both.watch.load(std::memory_order_relaxed);
   if ((watch & kWatch) == kShut) {
     if (!both.watch.compare_exchange_strong(watch, watch + kOpening)) {
@@ -106,16 +100,15 @@ bool Mark(WatchedWord &both, uint32_t seen) {
     // Also where another is about to do the same: it may be dead.
     os::BarrierForAll();
     const uint32_t open = watch - kOpening + kOpen;
-    if (!both.watch.compare_exchange_strong(watch, open))
-      return false;
+    if (!both.watch.compare_exchange_strong(watch, open)) return false;
     watch = open;
   }
   return Exchange(both, seen, watch, seen | kWaiters, watch);
 }
 
-} // namespace
+}  // namespace
 
-Acquired LockWordSlow(std::atomic<uint32_t> &word, os::RobustThread &thread,
+Acquired LockWordSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
                       Deadline deadline) {
   return LockSlow(word, thread, deadline, [&](uint32_t seen) {
     return word.compare_exchange_strong(seen, seen | kWaiters,
@@ -123,7 +116,7 @@ Acquired LockWordSlow(std::atomic<uint32_t> &word, os::RobustThread &thread,
   });
 }
 
-Acquired LockWordSlow(WatchedWord &word, os::RobustThread &thread,
+Acquired LockWordSlow(WatchedWord& word, os::RobustThread& thread,
                       Deadline deadline) {
   return LockSlow(word.word, thread, deadline,
                   [&](uint32_t seen) { return Mark(word, seen); });
@@ -131,11 +124,10 @@ Acquired LockWordSlow(WatchedWord &word, os::RobustThread &thread,
 
 uint64_t Rescues() { return rescues.load(std::memory_order_relaxed); }
 
-void WakeNext(std::atomic<uint32_t> &word) {
+void WakeNext(std::atomic<uint32_t>& word) {
   // kWaiters has stayed: the one that is woken may be killed before it acts,
   // while a third takes the lock; that third one's unlock has to wake the next.
-  if (os::FutexWake(word, 1) > 0)
-    return;
+  if (os::FutexWake(word, 1) > 0) return;
   uint32_t idle = kWaiters;
   if (word.compare_exchange_strong(idle, 0, std::memory_order_relaxed)) {
     // Others may have taken and freed the lock since that wake-up, and left a
@@ -144,10 +136,9 @@ void WakeNext(std::atomic<uint32_t> &word) {
   }
 }
 
-void WakeNext(WatchedWord &word) {
+void WakeNext(WatchedWord& word) {
   // As above. The watch has stayed open, too.
-  if (os::FutexWake(word.word, 1) > 0)
-    return;
+  if (os::FutexWake(word.word, 1) > 0) return;
   const uint32_t watch = word.watch.load(std::memory_order_relaxed);
   const uint32_t shut =
       (watch & kWatch) == kShut ? watch : (watch | kWatch) + 1;
@@ -157,4 +148,4 @@ void WakeNext(WatchedWord &word) {
   }
 }
 
-} // namespace cohort::sync_internal
+}  // namespace cohort::sync_internal

@@ -31,19 +31,19 @@ inline constexpr uint32_t kHolder = 0x3fffffff;
 
 enum class Acquired {
   kClean,
-  kOwnerDied, // Held too, and the last holder died holding it.
-  kTimedOut,  // Not held.
+  kOwnerDied,  // Held too, and the last holder died holding it.
+  kTimedOut,   // Not held.
 };
 
 // Takes the word, waiting until `deadline`: spins where the holder can be
 // running, then sleeps in slices.
-[[nodiscard]] Acquired LockWordSlow(std::atomic<uint32_t> &word,
-                                    os::RobustThread &thread,
+[[nodiscard]] Acquired LockWordSlow(std::atomic<uint32_t>& word,
+                                    os::RobustThread& thread,
                                     Deadline deadline);
 
 // The holder frees the word by subtracting its thread id, so that kWaiters
 // stays. Where that was set it then owes this: wakes one waiter.
-void WakeNext(std::atomic<uint32_t> &word);
+void WakeNext(std::atomic<uint32_t>& word);
 
 // A lock word that its holder may free by a plain store of 0, which costs half
 // as much as an atomic step but can wipe out a kWaiters that comes at the same
@@ -69,22 +69,22 @@ struct alignas(8) WatchedWord {
 };
 inline constexpr uint32_t kWatch = 3;
 inline constexpr uint32_t kShut = 0;
-inline constexpr uint32_t kOpening = 1; // Opened; its barrier is to come.
-inline constexpr uint32_t kOpen = 2;    // And that has been run.
+inline constexpr uint32_t kOpening = 1;  // Opened; its barrier is to come.
+inline constexpr uint32_t kOpen = 2;     // And that has been run.
 
 // As above. WakeNext() shuts the watch together with the removal of kWaiters.
-[[nodiscard]] Acquired LockWordSlow(WatchedWord &word, os::RobustThread &thread,
+[[nodiscard]] Acquired LockWordSlow(WatchedWord& word, os::RobustThread& thread,
                                     Deadline deadline);
-void WakeNext(WatchedWord &word);
+void WakeNext(WatchedWord& word);
 
 // How often in this process a sleeper's slice ended while the word did not say
 // kWaiters: nobody was bound to wake it. Stays 0 where nobody is killed.
 [[nodiscard]] uint64_t Rescues();
 
-[[nodiscard]] inline uint32_t HolderOf(const std::atomic<uint32_t> &word) {
+[[nodiscard]] inline uint32_t HolderOf(const std::atomic<uint32_t>& word) {
   return word.load(std::memory_order_relaxed) & kHolder;
 }
 
-} // namespace cohort::sync_internal
+}  // namespace cohort::sync_internal
 
-#endif // COHORT_SYNC_INTERNAL_LOCK_WORD_H_
+#endif  // COHORT_SYNC_INTERNAL_LOCK_WORD_H_
