@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "cohort/os/deadline.h"
 #include "cohort/os/futex.h"
 #include "cohort/sync/condition_variable.h"
@@ -59,7 +60,7 @@ struct Shop {
 
   template <typename Condition>
   void Await(ConditionVariable& variable, MutexLock& lock, bool impatient,
-             Condition met) {
+             Condition met) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     while (!met() && !closed) {
       if (lock.poisoned()) mu.clear_poison();
       if (impatient) {
