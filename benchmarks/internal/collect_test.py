@@ -93,6 +93,13 @@ class CollectTest(unittest.TestCase):
         self.assertIn("could not be built", rows["pool/apply"]["missing"]["row"])
         self.assertIsNone(rows["pool/apply"]["ours"])
 
+    def test_lists_the_programs_of_rows(self):
+        said = subprocess.run(
+            [sys.executable, COLLECT, "--list", "mutex/", "event/set_clear"],
+            check=True, stdout=subprocess.PIPE, encoding="utf-8",
+        ).stdout
+        self.assertEqual(said.split(), ["mutex_rows", "event_rows"])
+
     def test_a_prefix_that_fits_no_row_is_an_error(self):
         end = subprocess.run(
             [sys.executable, COLLECT, "--programs", self.folder.name, "nonsense/"],
