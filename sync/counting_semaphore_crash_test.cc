@@ -165,15 +165,13 @@ TEST_F(CountingSemaphoreCrashTest, AWaitThatIsOver) {
   }
 }
 
-// A waiter whose time ends after it has slept.
+// A waiter whose time ends in its sleep, another one beside it.
 TEST_F(CountingSemaphoreCrashTest, AWaitThatEndsAsleep) {
   Run({.name = "counting_semaphore/try_acquire_for, over while asleep",
        .setup = Begin(0),
        .prepare = Warm,
-       .operation =
-           [&] { (void)semaphore().try_acquire_for(milliseconds(15)); },
-       .while_blocked = [] {},
-       .sleepers_behind = Sleepers(1),
+       .operation = [&] { (void)semaphore().try_acquire_for(milliseconds(5)); },
+       .sleepers = Sleepers(1),
        .check =
            [&](const KillPoint& point) { EXPECT_EQ(Settle(point, 1), 0); }});
 }

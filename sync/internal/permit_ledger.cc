@@ -99,7 +99,7 @@ uint32_t PermitLedgerHead::Sweep(Slots slots, uint64_t me, Deadline deadline) {
       lock_.Unlock();
       continue;
     }
-    GiveAndUnlock(slot, held, held);
+    GiveAndUnlock(os::RobustThread::Self(), slot, held, held);
     home_again += held;
   }
   return home_again;
@@ -119,9 +119,10 @@ bool PermitLedgerHead::Await(Slots slots, uint64_t me, Deadline deadline) {
     if (!Enter(slots, deadline)) return false;
     if (slept_on != nullptr) Mark(*slept_on);
     PermitSlot* const slot = Find(slots, me);
-    if (slot != nullptr && value() != 0) {
+    const uint32_t free = free_.load(std::memory_order_relaxed);
+    if (slot != nullptr && (free & kCount) != 0) {
       slot->who.store(me, std::memory_order_relaxed);
-      TakeAndUnlock(*slot);
+      TakeAndUnlock(os::RobustThread::Self(), *slot, free);
       return true;
     }
     std::atomic<uint32_t>& word = slot != nullptr ? free_ : room_;
@@ -149,7 +150,7 @@ uint32_t PermitLedgerHead::ReleaseElsewhere(Slots slots, uint64_t me,
   if (held < n) {
     lock_.Unlock();
   } else {
-    GiveAndUnlock(*slot, held, n);
+    GiveAndUnlock(os::RobustThread::Self(), *slot, held, n);
   }
   return held;
 }

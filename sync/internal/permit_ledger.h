@@ -23,6 +23,7 @@
 
 #include "cohort/os/deadline.h"
 #include "cohort/os/process_identity.h"
+#include "cohort/os/robust.h"
 #include "cohort/sync/internal/short_lock.h"
 #include "cohort/sync/internal/wait_word.h"
 
@@ -77,8 +78,9 @@ class PermitLedgerHead final {
 
   // The three steps under the lock; the last two free it.
   void Rebuild(Slots slots);
-  void TakeAndUnlock(PermitSlot& slot);
-  void GiveAndUnlock(PermitSlot& slot, uint32_t held, uint32_t n);
+  void TakeAndUnlock(os::RobustThread& thread, PermitSlot& slot, uint32_t free);
+  void GiveAndUnlock(os::RobustThread& thread, PermitSlot& slot, uint32_t held,
+                     uint32_t n);
 
   [[nodiscard]] bool Enter(Slots slots, Deadline deadline);
   [[nodiscard]] bool SweepIsDue();
@@ -169,16 +171,18 @@ class PermitLedger final {
 
 // The paths without a rival stand here to be inlined.
 
-inline void PermitLedgerHead::TakeAndUnlock(PermitSlot& slot) {
-  // Also tells the compiler that `who` is written before.
+inline void PermitLedgerHead::TakeAndUnlock(os::RobustThread& thread,
+                                            PermitSlot& slot, uint32_t free) {
+  // A release, so that `who` is written before.
   slot.count.store(slot.count.load(std::memory_order_relaxed) + 1,
                    std::memory_order_release);
-  free_.store(free_.load(std::memory_order_relaxed) - 1,
-              std::memory_order_relaxed);
-  lock_.Unlock();
+  free_.store(free - 1, std::memory_order_relaxed);
+  lock_.UnlockStayPending(thread);
+  thread.Unpend();
 }
 
-inline void PermitLedgerHead::GiveAndUnlock(PermitSlot& slot, uint32_t held,
+inline void PermitLedgerHead::GiveAndUnlock(os::RobustThread& thread,
+                                            PermitSlot& slot, uint32_t held,
                                             uint32_t n) {
   slot.count.store(held - n, std::memory_order_release);
   const uint32_t free = free_.load(std::memory_order_relaxed) + n;
@@ -190,7 +194,8 @@ inline void PermitLedgerHead::GiveAndUnlock(PermitSlot& slot, uint32_t held,
       room_.store((room + 1) | kSleepers, std::memory_order_relaxed);
     }
   }
-  lock_.Unlock();
+  lock_.UnlockStayPending(thread);
+  thread.Unpend();
   if (((free | room) & kSleepers) != 0) [[unlikely]] {
     Wake(free, room, n);
   }
@@ -198,15 +203,17 @@ inline void PermitLedgerHead::GiveAndUnlock(PermitSlot& slot, uint32_t held,
 
 inline bool PermitLedgerHead::Acquire(Slots slots, Deadline deadline) {
   const uint64_t me = os::ProcessIdentity::Self().bits();
+  os::RobustThread& thread = os::RobustThread::Self();
   const Acquired how = lock_.TryLock();
   if (how != Acquired::kTimedOut) [[likely]] {
     if (how == Acquired::kOwnerDied) [[unlikely]] {
       Rebuild(slots);
     }
     PermitSlot& home = slots.at[Home(slots, me)];
-    if (home.who.load(std::memory_order_relaxed) == me && value() != 0)
+    const uint32_t free = free_.load(std::memory_order_relaxed);
+    if (home.who.load(std::memory_order_relaxed) == me && (free & kCount) != 0)
         [[likely]] {
-      TakeAndUnlock(home);
+      TakeAndUnlock(thread, home, free);
       return true;
     }
     lock_.Unlock();
@@ -216,6 +223,7 @@ inline bool PermitLedgerHead::Acquire(Slots slots, Deadline deadline) {
 
 inline uint32_t PermitLedgerHead::Release(Slots slots, uint32_t n) {
   const uint64_t me = os::ProcessIdentity::Self().bits();
+  os::RobustThread& thread = os::RobustThread::Self();
   if (lock_.Lock() == Acquired::kOwnerDied) [[unlikely]] {
     Rebuild(slots);
   }
@@ -224,7 +232,7 @@ inline uint32_t PermitLedgerHead::Release(Slots slots, uint32_t n) {
   if (home.who.load(std::memory_order_relaxed) != me || held < n) [[unlikely]] {
     return ReleaseElsewhere(slots, me, n);
   }
-  GiveAndUnlock(home, held, n);
+  GiveAndUnlock(thread, home, held, n);
   return held;
 }
 
