@@ -525,6 +525,25 @@ TEST(SemaphoreCrashTest, ReclaimGivesBackWhatTheDeadHold) {
   EXPECT_EQ(semaphore->value(), 8);
 }
 
+// The waiters here do without slices: each wake-up has to be a real one.
+TEST(SemaphoreCrashTest, ReclaimWakesAsManyAsItLetsIn) {
+  Shared<Semaphore> semaphore(std::in_place, 2);
+  Shared<Gate> gate;
+  Child holder = Hold(*semaphore, *gate, 2);
+  std::vector<Child> waiters;
+  for (int i = 0; i < 2; ++i) {
+    waiters.push_back(Child::Fork([&] {
+      os::Slices::TurnOff();
+      semaphore->acquire();
+    }));
+    ASSERT_TRUE(waiters.back().AwaitAsleepInFutex());
+  }
+  holder.Kill(SIGKILL);
+  (void)holder.Wait();
+  EXPECT_EQ(semaphore->reclaim(), 2);
+  for (Child& waiter : waiters) EXPECT_EQ(waiter.Wait(), Exited(0));
+}
+
 TEST(SemaphoreCrashTest, AnyEndWillDo) {
   for (int how : {0, SIGTERM, SIGSEGV}) {
     Shared<Semaphore> semaphore(std::in_place, 1);
