@@ -328,6 +328,23 @@ TEST(ConditionVariableTest, ANotificationBeforeTheTimeWasOverCounts) {
   EXPECT_EQ(arena->old() + arena->young() + arena->credits(), 0u);
 }
 
+// Likewise what comes after that, but before the waiter has the mutex.
+TEST(ConditionVariableTest, ANotificationBeforeItHasTheMutexCountsToo) {
+  Shared<Arena> arena;
+  const Deadline deadline = Deadline::After(milliseconds(100));
+  std::vector<Child> waiters =
+      Waiters(*arena, 3, Sleep::kWithoutSlices, deadline);
+  {
+    MutexLock lock(arena->mu);
+    while (!deadline.Passed()) sched_yield();
+    std::this_thread::sleep_for(milliseconds(50));
+    arena->changed.notify(2);
+  }
+  for (Child& waiter : waiters) EXPECT_EQ(waiter.Wait(), Exited(0));
+  EXPECT_EQ(arena->returned, 2);
+  EXPECT_EQ(arena->timed_out, 1);
+}
+
 TEST(ConditionVariableTest, WaitsForAPredicate) {
   struct Box {
     Mutex mu;
@@ -480,6 +497,57 @@ TEST(ConditionVariableTest, AHandlerDoesNotEndTheWait) {
   ASSERT_TRUE(waiter.AwaitAsleepInFutex());
   arena->changed.notify_one();
   EXPECT_EQ(waiter.Wait(), Exited(0));
+}
+
+// Here the old ones stand behind the young in the kernel's queue.
+TEST(ConditionVariableTest, AWakeUpForTheOldHitsNoYoungOne) {
+  static std::atomic<int>* handled;
+  Shared<Arena> arena;
+  Shared<std::atomic<int>> count;
+  handled = count.get();
+  struct sigaction before;
+  struct sigaction action = {};
+  action.sa_handler = [](int) { ++*handled; };
+  sigaction(SIGUSR1, &action, &before);
+  std::vector<Child> old = Waiters(*arena, 3);
+  arena->changed.notify_one();
+  AwaitReturned(*arena, old, 1);
+  std::vector<Child> young = Waiters(*arena, 2);
+  for (Child& waiter : old) {
+    if (!waiter.Running()) continue;
+    const int already = *count;
+    waiter.Kill(SIGUSR1);
+    while (*count == already) sched_yield();
+    ASSERT_TRUE(waiter.AwaitAsleepInFutex());
+  }
+  for (int i = 2; i <= 3; ++i) {
+    arena->changed.notify_one();
+    AwaitReturned(*arena, old, i);
+  }
+  for (Child& waiter : old) EXPECT_EQ(waiter.Wait(), Exited(0));
+  arena->changed.notify_all();
+  for (Child& waiter : young) EXPECT_EQ(waiter.Wait(), Exited(0));
+  sigaction(SIGUSR1, &before, nullptr);
+}
+
+TEST(ConditionVariableTest, IsForThreadsToo) {
+  Arena arena = {};
+  bool ready = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      MutexLock lock(arena.mu);
+      arena.changed.wait(lock, [&] { return ready; });
+      ++arena.returned;
+    });
+  }
+  {
+    MutexLock lock(arena.mu);
+    ready = true;
+  }
+  arena.changed.notify_all();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(arena.returned, 3);
 }
 
 TEST(ConditionVariableTest, WorksAtAnotherAddressInEachProcess) {
@@ -738,19 +806,6 @@ TEST(ConditionVariableCrashTest, ANotifierThatDiesHoldingHasPoisoned) {
   });
   EXPECT_EQ(notifier.Wait(), KilledBy(SIGKILL));
   EXPECT_EQ(waiter.Wait(), Exited(0));
-}
-
-TEST(ConditionVariableCrashTest, TheSameForThreads) {
-  Shared<Arena> arena;
-  std::thread waiter([&] {
-    MutexLock lock(arena->mu);
-    arena->changed.wait(lock, [&] { return lock.poisoned(); });
-  });
-  while (arena->young() == 0) sched_yield();
-  std::thread([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    arena->mu.lock();
-  }).join();
-  waiter.join();
 }
 
 // The limits of the word.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The protocol of sync/condition_variable.cc, with a kill at any step. While
-// nobody has been killed no sleep ends by itself, so a wake-up that is lost is
-// an error that no slice repairs; afterwards a slice ends when nothing else can
-// move, and a notification that stands while somebody waits is an error.
+// The protocol of sync/condition_variable.cc, with a kill at any step. Notifiers
+// put items, each with one notification, and waiters take one each. While nobody
+// has been killed no sleep ends by itself, so a wake-up that is lost is an error
+// that no slice repairs, and so is one return too many; afterwards a slice ends
+// when nothing else can move, and an item that is left while somebody waits is
+// an error. Whoever finds the mutex poisoned notifies all.
 //
 //   spin -a -DWAITERS=2 -DNOTIFIERS=2 -DDEATHS=1 condition_variable.pml
 //   gcc -O2 -DSAFETY -DCOLLAPSE -o pan pan.c && ./pan -m200000
@@ -24,10 +26,6 @@
 #ifndef IMPATIENT
 #define IMPATIENT 1
 #endif
-// How often each waits, one time after the other.
-#ifndef ROUNDS
-#define ROUNDS 1
-#endif
 // How many a notification is for.
 #ifndef COUNT
 #define COUNT 1
@@ -45,20 +43,22 @@ byte young;
 bool sleepers;
 
 byte holder;                // Of the mutex; 0 is free.
+bool abandoned;             // The last holder died.
 bool poisoned;
+byte items;
 bool asleep[ALL + 1];       // In the kernel's queue...
 byte began[ALL + 1];        // ...with the bit of this epoch.
 bool waits[ALL + 1];        // Registered and not returned.
 bool slice_over[ALL + 1];
 bool killed[ALL + 1];
 byte deaths;
-byte living = ALL;
 
 // What has to come out.
 byte due;                   // Notifications that no return has answered yet.
 bool since[ALL + 1];        // One came since it began to wait.
+byte untold;                // Items whose notifier died before it notified.
 
-inline lock(me) { atomic { holder == 0 -> holder = me } }
+inline lock(me) { atomic { holder == 0 -> holder = me; abandoned = 0 } }
 inline unlock() { holder = 0 }
 
 inline switch_groups() { epoch++; old = young; young = 0; credits = 0 }
@@ -106,135 +106,139 @@ inline wake_all() {
   }
 }
 
+inline repair() {
+  if
+  :: atomic { poisoned -> poisoned = 0; release() }; wake_all()
+  :: else
+  fi
+}
+
 proctype Waiter(byte me) {
   byte begin;
   byte seen_epoch;
   byte seen_credits;
   byte seen_rest;
-  byte rounds;
   byte standing;  // 0 where nothing stands.
   bool leaves;
   bool over;
   bool lifts;
   {
-    do
-    :: rounds < ROUNDS ->
-       rounds++;
-       lock(me);
-       atomic {
-         young++;
-         begin = epoch;
-         began[me] = epoch;
-         waits[me] = 1;
-         since[me] = 0;
-         leaves = 0;
-         over = 0;
-         standing = 0
-       };
-       unlock();
+    lock(me);
+look:
+    repair();
+    atomic {
+      if
+      :: items > 0 -> items--; goto taken
+      :: items == 0 && over -> goto taken
+      :: else
+      fi;
+      young++;
+      begin = epoch;
+      began[me] = epoch;
+      waits[me] = 1;
+      since[me] = 0;
+      leaves = 0;
+      standing = 0
+    };
+free:
+    unlock();
 block:
-       atomic {
-         if
-         :: AGE(begin) > 1 || (AGE(begin) == 1 && credits > 0) -> goto decide
-         :: else
-         fi;
-         seen_epoch = epoch;
-         seen_credits = credits;
-         seen_rest = old * 16 + young
-       };
-       if :: over -> leaves = 1; goto decide :: else fi;
-       atomic {
-         if
-         :: epoch == seen_epoch && credits == seen_credits &&
-            old * 16 + young == seen_rest -> sleepers = 1
-         :: else -> goto block
-         fi
-       };
-       atomic {
-         if
-         :: epoch == seen_epoch && credits == seen_credits && sleepers ->
-            asleep[me] = 1
-         :: else -> goto block
-         fi
-       };
+    atomic {
+      if
+      :: AGE(begin) > 1 || (AGE(begin) == 1 && credits > 0) -> goto decide
+      :: else
+      fi;
+      seen_epoch = epoch;
+      seen_credits = credits;
+      seen_rest = old * 16 + young
+    };
+    if :: over -> leaves = 1; goto decide :: else fi;
+    atomic {
+      if
+      :: epoch == seen_epoch && credits == seen_credits &&
+         old * 16 + young == seen_rest -> sleepers = 1
+      :: else -> goto block
+      fi
+    };
+    atomic {
+      if
+      :: epoch == seen_epoch && credits == seen_credits && sleepers ->
+         asleep[me] = 1
+      :: else -> goto block
+      fi
+    };
 end_asleep:
+    if
+    :: atomic { !asleep[me] && !slice_over[me] -> goto block }
+    :: atomic { slice_over[me] -> asleep[me] = 0; slice_over[me] = 0 };
        if
-       :: atomic { !asleep[me] && !slice_over[me] -> goto block }
-       :: atomic { slice_over[me] -> asleep[me] = 0; slice_over[me] = 0 };
-          if
-          :: credits > 0 || poisoned -> goto decide
-          :: else -> goto block
-          fi
-       :: atomic { me <= IMPATIENT && asleep[me] -> asleep[me] = 0; over = 1;
-                   goto block }
-       fi;
+       :: credits > 0 || abandoned -> goto decide
+       :: else -> goto block
+       fi
+    :: atomic { me <= IMPATIENT && asleep[me] -> asleep[me] = 0; over = 1;
+                goto block }
+    fi;
 decide:
 #ifdef FAULT_TAKE_UNLOCKED
-       atomic {
-         if
-         :: AGE(begin) == 1 && credits > 0 ->
-            credits--; old--; waits[me] = 0; due--
-         :: else
-         fi
-       };
-       if
-       :: !waits[me] -> lock(me); unlock(); goto returned
-       :: else
-       fi;
+    atomic {
+      if
+      :: AGE(begin) == 1 && credits > 0 ->
+         credits--; old--; waits[me] = 0; due--
+      :: else
+      fi
+    };
+    if :: !waits[me] -> lock(me); goto look :: else fi;
 #endif
-       lock(me);
-       atomic {
-         leaves = leaves || poisoned;
-         lifts = 0;
-         if
-         :: AGE(begin) > 1 ->
-            waits[me] = 0
-         :: AGE(begin) == 0 && credits > 0 && standing != 0 &&
-            standing == 1 + epoch * 64 + credits * 8 + old ->
-            assert(deaths > 0);
+    lock(me);
+    atomic {
+      leaves = leaves || poisoned;
+      lifts = 0;
+      if
+      :: AGE(begin) > 1 ->
+         waits[me] = 0
+      :: AGE(begin) == 0 && credits > 0 && standing != 0 &&
+         standing == 1 + epoch * 64 + credits * 8 + old ->
+         assert(deaths > 0);
 #ifndef FAULT_NO_RESCUE
-            lifts = 1;
-            // The young, who are at least this one, get what stood.
-            if
-            :: credits > young -> seen_credits = young
-            :: else -> seen_credits = credits
-            fi;
-            switch_groups();
-            credits = seen_credits - 1;
-            old--;
-            waits[me] = 0;
-            due = 0;
-            goto decided
-#endif
-         :: AGE(begin) == 0 && credits > 0 ->
-            standing = 1 + epoch * 64 + credits * 8 + old
-         :: AGE(begin) == 1 && credits > 0 ->
-            credits--;
-            old--;
-            waits[me] = 0
-         :: else -> standing = 0
-         fi;
+         lifts = 1;
+         // The young, who are at least this one, get what stood.
          if
-         :: !waits[me] ->
-            assert(deaths > 0 || due > 0);
-            assert(deaths > 0 || since[me]);
-            if :: due > 0 -> due-- :: else fi
-         :: waits[me] && leaves ->
-#ifndef FAULT_LEAVER_STAYS_COUNTED
-            if :: AGE(begin) == 0 -> young-- :: else -> old-- fi;
+         :: credits > young -> seen_credits = young
+         :: else -> seen_credits = credits
+         fi;
+         switch_groups();
+         credits = seen_credits - 1;
+         old--;
+         waits[me] = 0;
+         due = 0;
+         goto decided
 #endif
-            waits[me] = 0
-         :: else
-         fi
-       };
+      :: AGE(begin) == 0 && credits > 0 ->
+         standing = 1 + epoch * 64 + credits * 8 + old
+      :: AGE(begin) == 1 && credits > 0 ->
+         credits--;
+         old--;
+         waits[me] = 0
+      :: else -> standing = 0
+      fi;
+      if
+      :: !waits[me] ->
+         assert(deaths > 0 || due > 0);
+         assert(deaths > 0 || since[me]);
+         if :: due > 0 -> due-- :: else fi
+      :: waits[me] && leaves ->
+#ifndef FAULT_LEAVER_STAYS_COUNTED
+         if :: AGE(begin) == 0 -> young-- :: else -> old-- fi;
+#endif
+         waits[me] = 0
+      :: else
+      fi
+    };
 decided:
-       if :: lifts -> wake_all() :: else fi;
-       unlock();
-       if :: waits[me] -> goto block :: else fi;
-returned:
-       skip
-    :: else -> break
-    od;
+    if :: lifts -> wake_all() :: else fi;
+    if :: waits[me] -> goto free :: else -> goto look fi;
+taken:
+    unlock();
     goto ended
   } unless { killed[me] };
 
@@ -242,14 +246,15 @@ returned:
     asleep[me] = 0;
     waits[me] = 0;
     slice_over[me] = 0;
-    if :: holder == me -> holder = 0; poisoned = 1 :: else fi
+    if :: holder == me -> holder = 0; abandoned = 1; poisoned = 1 :: else fi
   };
 ended:
-  living--
+  skip
 }
 
 inline notify() {
   atomic {
+    told = 1;
     wakes = sleepers;
     all = 0;
     for_old = 0;
@@ -273,15 +278,10 @@ inline notify() {
           if
           :: COUNT <= old - credits -> for_old = COUNT; credits = credits + COUNT
           :: else ->
-#ifdef FAULT_YOUNG_FIRST
-             old = old + young; young = 0; epoch++; credits = credits + COUNT;
-             for_young = COUNT
-#else
              for_old = old - credits;
              for_young = COUNT - for_old;
              switch_groups();
              credits = for_young
-#endif
           fi
        fi
     fi
@@ -300,23 +300,31 @@ inline notify() {
   fi
 }
 
-// With the mutex, or without.
+// With the mutex, or just after.
 proctype Notifier(byte me) {
   byte seen_epoch;
   byte for_old;
   byte for_young;
   bool wakes;
   bool all;
+  bool put;
+  bool told;
   {
+    lock(me);
+    repair();
+    atomic { items = items + COUNT; put = 1 };
     if
-    :: lock(me); notify(); unlock()
-    :: notify()
+    :: notify(); unlock()
+    :: unlock(); notify()
     fi;
     goto ended
   } unless { killed[me] };
-  if :: holder == me -> atomic { holder = 0; poisoned = 1 } :: else fi;
+  atomic {
+    if :: put && !told -> untold = untold + COUNT :: else fi;
+    if :: holder == me -> holder = 0; abandoned = 1; poisoned = 1 :: else fi
+  };
 ended:
-  living--
+  skip
 }
 
 #define READY(i) (waits[i] && (AGE(began[i]) > 1 || credits > 0))
@@ -359,7 +367,7 @@ active proctype World() {
   atomic {
     i = 1;
     do
-    :: i <= WAITERS -> assert(!READY(i)); i++
+    :: i <= WAITERS -> assert(!READY(i) && (!waits[i] || items <= untold)); i++
     :: else -> break
     od
   }
