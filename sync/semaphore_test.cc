@@ -386,8 +386,8 @@ TEST(SemaphoreTest, AVacantSlotWakesWhoeverWaitsForOne) {
 }
 
 // Two that waited for a permit are woken and find no slot: the wake-up has to
-// go on to the one behind them, who has a slot. They are kept from acting, until
-// the slot is gone, by the scheduler, which never lets an idle-class thread run
+// go on to the one behind them, who has a slot. They are kept from acting until
+// the slot is gone by the scheduler, which never lets an idle-class thread run
 // before this one on the same processor. Nobody has slices.
 TEST(SemaphoreTest, AWakeUpThatCannotBeUsedIsPassedOn) {
   using Narrow = BasicSemaphore<2>;
