@@ -142,6 +142,7 @@ class MutexCrashTest : public testing::Test {
     thread.Push(*reinterpret_cast<os::RobustNode*>(
         reinterpret_cast<char*>(&arena_->mu) + sizeof(Mutex) -
         sizeof(os::RobustNode)));
+    thread.Unpend();
   }
 
   // Survivors whose sleep is not cut into slices: who is not woken, by the one
