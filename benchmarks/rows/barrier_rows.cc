@@ -26,8 +26,9 @@ absl::StatusOr<double> OurRound() {
   });
 }
 
+template <typename Barrier>
 absl::StatusOr<double> SpinRound() {
-  SharedObject<SpinBarrier> barrier;
+  SharedObject<Barrier> barrier;
   return RoundNanoseconds([&] { barrier->ArriveAndWait(); });
 }
 
@@ -42,9 +43,10 @@ Row BarrierRound() {
   row.unit = "ns";
   row.better = Better::kLower;
   row.ours = OurRound;
-  row.limit_name = "two that spin on one counter";
-  row.limit = SpinRound;
+  row.limit_name = "spin barrier: a counter, a round number";
+  row.limit = SpinRound<SpinBarrier>;
   row.peers = {
+      {"spin barrier for two, one word", SpinRound<OneWordBarrier>},
       {"pthread barrier pshared", PthreadRound},
       {"Python Barrier", Python("barrier_round")},
   };
