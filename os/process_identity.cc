@@ -51,6 +51,17 @@ bool PidfdIsReadable(int pidfd) {
   return ready > 0 && (ended.revents & POLLIN) != 0;
 }
 
+// Whether the numbers in /proc are those of the caller's PID namespace. Without
+// a mount of its own a namespace sees those of an outer one.
+bool ProcIsOurs() {
+  char number[16];
+  const ssize_t size = readlink("/proc/self", number, sizeof number);
+  if (size <= 0) return false;
+  pid_t pid = 0;
+  std::from_chars(number, number + size, pid);
+  return pid == getpid();
+}
+
 class SavedErrno final {
  public:
   SavedErrno() : saved_(errno) {}
@@ -132,7 +143,8 @@ Liveness ProcessIdentity::CheckLiveness() const {
   std::strcpy(std::to_chars(number, number + 8, pid()).ptr, "/stat");
   const std::optional<uint64_t> ticks = ReadStartTicks(path);
   if (!ticks) return Liveness::kUnknown;
-  return *ticks == start_ticks() ? Liveness::kAlive : Liveness::kDead;
+  if (*ticks == start_ticks()) return Liveness::kAlive;
+  return ProcIsOurs() ? Liveness::kDead : Liveness::kUnknown;
 }
 
 }  // namespace cohort::os

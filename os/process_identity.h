@@ -50,8 +50,10 @@ enum class Liveness {
 //                   not ask.
 //   Crash-safety:   no state but a private cache.
 //   Signal-safety:  Self(), once it was called in this process.
-//   Errors:         none. What the kernel refuses to tell is kUnknown. Fatal
-//                   where no page of memory is left for the cache.
+//   Errors:         none. What the kernel refuses to tell is kUnknown; so is,
+//                   where /proc is that of another PID namespace, everybody
+//                   whose id is in use. Fatal where no page of memory is left
+//                   for the cache.
 //   Ordering:       who is told kDead sees what the dead process wrote.
 //   Cost:           Self(): two loads. CheckLiveness(): about six system calls,
 //                   10 us.

@@ -202,6 +202,26 @@ TEST(ProcessIdentityTest, TheIdOfAThreadIsNoProcess) {
   thread.join();
 }
 
+// In a new PID namespace without a mount of its own, /proc/1 is a stranger, which
+// started at another time.
+TEST(ProcessIdentityTest, AForeignProcIsNotBelieved) {
+  Shared<uint64_t> gone;
+  const cohort_testing::End end =
+      Child::ForkIntoPidNamespace([&] {
+        const ProcessIdentity first = ProcessIdentity::Self();
+        if (first.pid() != 1) return 1;
+        if (first.CheckLiveness() == Liveness::kDead) return 2;
+        Child other = Child::Fork([&] {
+          *gone = ProcessIdentity::Self().bits();
+          return first.CheckLiveness() == Liveness::kDead ? 3 : 0;
+        });
+        if (other.Wait() != Exited(0)) return 3;
+        return LivenessOf(*gone) == Liveness::kDead ? 0 : 4;
+      }).Wait();
+  if (end == Exited(cohort_testing::kNoNamespace)) GTEST_SKIP() << end;
+  EXPECT_EQ(end, Exited(0));
+}
+
 TEST(ProcessIdentityTest, NobodyIsUnknown) {
   EXPECT_EQ(ProcessIdentity().CheckLiveness(), Liveness::kUnknown);
   EXPECT_EQ(LivenessOf(Bits(17, 0)), Liveness::kUnknown);

@@ -213,8 +213,7 @@ absl::Status Broken(End why) {
 absl::Status TimeOver() {
   return absl::DeadlineExceededError(
       "barrier: not all parties have arrived in time; it is broken now, "
-      "reset() "
-      "makes it whole");
+      "reset() makes it whole");
 }
 
 // Sleeps for at most a slice, until the round of `state` is over.

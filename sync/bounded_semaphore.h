@@ -84,7 +84,7 @@ class BoundedSemaphore final {
   void acquire() { (void)ledger_.Acquire(Deadline::Infinite()); }
 
   // Takes a permit if there is one. Returns true iff it did. Waits for nothing
-  // but a rival in the middle of its own call, and for no more than 10 ms.
+  // but a rival in the middle of its own call, and for some 10 ms at most.
   [[nodiscard]] bool try_acquire() { return ledger_.Acquire(Deadline::Now()); }
 
   // Takes a permit; blocks until there is one or `deadline` (absolute, in ns of

@@ -77,9 +77,10 @@ constexpr uint32_t CheckedPermits(ptrdiff_t permits) {
 //                   taken for dead and lose its permits.
 //   Fork-safety:    a child of fork() does not hold what its parent holds.
 //   Crash-safety:   permits come home when all threads of the holder have
-//                   ended, by SIGKILL too; a waiter notices within 100 ms.
-//                   execve() is no end: the next program holds them until it
-//                   ends, and may release them. A core dump is written first.
+//                   ended, by SIGKILL too; a waiter notices within 100 ms, a
+//                   try only where nobody has looked for 20 ms. execve() is no
+//                   end: the next program holds them until it ends, and may
+//                   release them. A core dump is written first.
 //   Signal-safety:  none; keep it out of handlers. Waits resume after one ran.
 //   Errors:         none is returned. "Not now" is false; misuse is fatal.
 //   Ordering:       what a process did before it released, or died, is visible
@@ -115,7 +116,7 @@ class ABSL_LOCKABLE BasicSemaphore final {
   void acquire() { (void)ledger_.Acquire(Deadline::Infinite()); }
 
   // Takes a permit if there is one. Returns true iff it did. Waits for nothing
-  // but a rival in the middle of its own call, and for no more than 10 ms.
+  // but a rival in the middle of its own call, and for some 10 ms at most.
   [[nodiscard]] bool try_acquire() { return ledger_.Acquire(Deadline::Now()); }
 
   // Takes a permit; blocks until there is one or `deadline` (absolute, in ns of

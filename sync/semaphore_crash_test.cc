@@ -4,10 +4,12 @@
 // situation all permits come home, nobody who waits is forgotten, and what the
 // victim had acquired or released it had, or had not.
 
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <climits>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -19,9 +21,11 @@
 #include <vector>
 
 #include "cohort/os/deadline.h"
+#include "cohort/os/futex.h"
 #include "cohort/os/process_identity.h"
 #include "cohort/os/robust.h"
 #include "cohort/sync/internal/permit_ledger.h"
+#include "cohort/sync/internal/wait_word.h"
 #include "cohort/sync/semaphore.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/gate.h"
@@ -33,6 +37,7 @@ namespace cohort {
 namespace {
 
 using cohort_testing::Child;
+using cohort_testing::Exited;
 using cohort_testing::Gate;
 using cohort_testing::KillAtEveryInstruction;
 using cohort_testing::KilledBy;
@@ -44,6 +49,7 @@ using cohort_testing::Shared;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using sync_internal::kSleepers;
 using sync_internal::PermitSlot;
 
 template <int kHolders>
@@ -408,6 +414,45 @@ TEST_F(SemaphoreCrashTest, WaiterForADyingHolder) {
              SettleAlone(point, 2, 1);
            }},
       Sparsely());
+}
+
+// What a rival may do to a waiter between any two instructions, without the
+// lock: its wake-up takes the mark away. Nobody falls asleep unmarked all the
+// same. The waiter does it to itself, by the processor's trap flag.
+std::atomic<uint32_t>* stepped_word;
+int steps_with_a_mark;
+
+TEST_F(SemaphoreCrashTest, NobodySleepsUnmarked) {
+  constexpr uint64_t kTrapFlag = 0x100;
+  for (int step = 1; step <= 20; ++step) {
+    Begin(1);
+    semaphore().acquire();
+    Child waiter = Child::Fork([&] {
+      os::Slices::TurnOff();
+      stepped_word = reinterpret_cast<std::atomic<uint32_t>*>(&semaphore()) + 1;
+      steps_with_a_mark = step;
+      struct sigaction action = {};
+      action.sa_flags = SA_SIGINFO;
+      action.sa_sigaction = [](int, siginfo_t*, void* context) {
+        if ((*stepped_word & kSleepers) == 0 || --steps_with_a_mark != 0) {
+          return;
+        }
+        stepped_word->fetch_and(~kSleepers);
+        os::FutexWake(*stepped_word, INT_MAX);
+        static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] &=
+            ~static_cast<greg_t>(kTrapFlag);
+      };
+      sigaction(SIGTRAP, &action, nullptr);
+      __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() |
+                                     kTrapFlag);
+      semaphore().acquire();
+      __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() &
+                                     ~kTrapFlag);
+    });
+    ASSERT_TRUE(waiter.AwaitAsleepInFutex());
+    semaphore().release();
+    ASSERT_EQ(waiter.WaitFor(Deadline::After(seconds(5))), Exited(0)) << step;
+  }
 }
 
 // One slot, and another process has it.

@@ -442,6 +442,38 @@ TEST(SemaphoreTest, AWakeUpThatCannotBeUsedIsPassedOn) {
   }
 }
 
+// A waiter is woken, but time is over before it gets at the table: whoever
+// sleeps behind it gets the wake-up. How it is kept from acting: as above.
+TEST(SemaphoreTest, AWakeUpThatComesTooLateIsPassedOn) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  cpu_set_t here;
+  CPU_ZERO(&here);
+  CPU_SET(sched_getcpu(), &here);
+  ASSERT_EQ(sched_setaffinity(0, sizeof here, &here), 0);
+  Shared<Semaphore> semaphore(std::in_place, 1);
+  semaphore->acquire();
+  Child late = Child::Fork([&] {
+    os::Slices::TurnOff();
+    const sched_param none = {};
+    if (sched_setscheduler(0, SCHED_IDLE, &none) != 0) return 2;
+    return semaphore->try_acquire_for(std::chrono::seconds(1)) ? 1 : 0;
+  });
+  ASSERT_TRUE(late.AwaitAsleepInFutex());
+  Child behind = Child::Fork([&] {
+    sched_setaffinity(0, sizeof before, &before);
+    os::Slices::TurnOff();
+    semaphore->acquire();
+  });
+  ASSERT_TRUE(behind.AwaitAsleepInFutex());
+  semaphore->release();
+  (void)LockOf(*semaphore).Lock();
+  EXPECT_EQ(late.Wait(), Exited(0));
+  LockOf(*semaphore).Unlock();
+  EXPECT_EQ(behind.Wait(), Exited(0));
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
 TEST(SemaphoreTest, AVacantSlotIsTakenOver) {
   using Narrow = BasicSemaphore<1>;
   Shared<Narrow> semaphore(std::in_place, 2);
@@ -685,6 +717,27 @@ TEST(SemaphoreCrashTest, WhoeverIsNextMakesTheCacheAnew) {
       EXPECT_EQ(semaphore->value(), 3);
     }
   }
+}
+
+// Somebody has just looked for the dead, in vain; who dies under the lock is a
+// reason to look again at once.
+TEST(SemaphoreCrashTest, ADeathUnderTheLockIsLookedInto) {
+  Shared<Semaphore> semaphore(std::in_place, 2);
+  Shared<Gate> gate;
+  semaphore->acquire();
+  Child child = Child::Fork([&] {
+    semaphore->acquire();
+    (void)LockOf(*semaphore).Lock();
+    gate->Pass();
+    return raise(SIGKILL);
+  });
+  ASSERT_TRUE(child.AwaitAsleepInFutex());
+  gate->Open();
+  ASSERT_EQ(child.Wait(), KilledBy(SIGKILL));
+  // As if by a try at this moment.
+  WordOf(semaphore.get(), 4) =
+      static_cast<uint32_t>(os::NowNanoseconds() / 1'000'000);
+  EXPECT_TRUE(semaphore->try_acquire());
 }
 
 // A rival that is stopped in the middle of its call holds up whoever waits for

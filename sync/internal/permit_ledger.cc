@@ -19,9 +19,12 @@ constexpr std::chrono::milliseconds kPatience(10);
 // All waiters together look for dead holders no more often than this.
 constexpr uint32_t kSweepEvery = 20;  // ms
 
-void Mark(std::atomic<uint32_t>& word) {
-  word.store(word.load(std::memory_order_relaxed) | kSleepers,
-             std::memory_order_relaxed);
+// Under the lock. Returns what the word holds then: a second look might not see
+// the mark, which WakeSome() takes away without the lock.
+uint32_t Mark(std::atomic<uint32_t>& word) {
+  const uint32_t marked = word.load(std::memory_order_relaxed) | kSleepers;
+  word.store(marked, std::memory_order_relaxed);
+  return marked;
 }
 
 }  // namespace
@@ -52,25 +55,18 @@ void PermitLedgerHead::Rebuild(Slots slots) {
   free_.store(free | kSleepers, std::memory_order_relaxed);
   room_.store((room_.load(std::memory_order_relaxed) + 1) | kSleepers,
               std::memory_order_relaxed);
+  // Who has died there may hold permits as well: the next to wait looks at once.
+  swept_.store(swept_.load(std::memory_order_relaxed) - kSweepEvery,
+               std::memory_order_relaxed);
 }
 
 bool PermitLedgerHead::Enter(Slots slots, Deadline deadline) {
   if (!deadline.infinite()) {
     deadline = std::max(deadline, Deadline::After(kPatience));
   }
-  switch (lock_.Lock(deadline)) {
-    case Acquired::kTimedOut:
-      return false;
-    case Acquired::kOwnerDied:
-      Rebuild(slots);
-      // Who has died there may hold permits as well.
-      swept_.store(swept_.load(std::memory_order_relaxed) - kSweepEvery,
-                   std::memory_order_relaxed);
-      return true;
-    case Acquired::kClean:
-      return true;
-  }
-  return false;
+  const Acquired how = lock_.Lock(deadline);
+  if (how == Acquired::kOwnerDied) Rebuild(slots);
+  return how != Acquired::kTimedOut;
 }
 
 bool PermitLedgerHead::SweepIsDue() {
@@ -88,12 +84,11 @@ uint32_t PermitLedgerHead::Sweep(Slots slots, uint64_t me, Deadline deadline) {
     const uint64_t who = slot.who.load(std::memory_order_relaxed);
     // The kernel is asked without the lock. A dead process stays dead: if the
     // slot is still its own then, so is what it holds.
-    if (who == me ||
-        os::ProcessIdentity::FromBits(who).CheckLiveness() !=
-            os::Liveness::kDead ||
-        !Enter(slots, deadline)) {
+    if (who == me || os::ProcessIdentity::FromBits(who).CheckLiveness() !=
+                         os::Liveness::kDead) {
       continue;
     }
+    if (!Enter(slots, deadline)) break;
     const uint32_t held = slot.count.load(std::memory_order_relaxed);
     if (slot.who.load(std::memory_order_relaxed) != who || held == 0) {
       lock_.Unlock();
@@ -116,7 +111,11 @@ bool PermitLedgerHead::Await(Slots slots, uint64_t me, Deadline deadline) {
          --looks) {
       os::CpuRelax();
     }
-    if (!Enter(slots, deadline)) return false;
+    if (!Enter(slots, deadline)) {
+      // Without the lock nobody can tell whether the wake-up was of use.
+      if (slept_on != nullptr) os::FutexWake(*slept_on, 1);
+      return false;
+    }
     if (slept_on != nullptr) Mark(*slept_on);
     PermitSlot* const slot = Find(slots, me);
     const uint32_t free = free_.load(std::memory_order_relaxed);
@@ -128,8 +127,7 @@ bool PermitLedgerHead::Await(Slots slots, uint64_t me, Deadline deadline) {
     std::atomic<uint32_t>& word = slot != nullptr ? free_ : room_;
     const bool over = deadline.Passed();
     const bool sweep = SweepIsDue();
-    if (!over) Mark(word);
-    const uint32_t seen = word.load(std::memory_order_relaxed);
+    const uint32_t seen = over ? 0 : Mark(word);
     lock_.Unlock();
     if (slept_on != nullptr && slept_on != &word) WakeSome(*slept_on, 1);
     if (sweep && Sweep(slots, me, deadline) != 0) continue;
