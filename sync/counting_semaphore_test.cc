@@ -4,9 +4,11 @@
 
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -286,6 +288,57 @@ TEST(CountingSemaphoreTest, AHandlerMayRelease) {
   raise(SIGUSR1);
   EXPECT_TRUE(semaphore.try_acquire());
   sigaction(SIGUSR1, &before, nullptr);
+}
+
+// A handler takes and adds permits in the middle of anything, with `errno` as it
+// was, while another process does without slices.
+TEST(CountingSemaphoreTest, AHandlerMayInterruptEveryMember) {
+  struct Arena {
+    CountingSemaphore semaphore{1};
+    std::atomic<int> signals = 0;
+    std::atomic<int> added = 0;
+    std::atomic<bool> stop = false;
+  };
+  Shared<Arena> arena(std::in_place);
+  static Arena* handled;
+  handled = arena.get();
+  Child bystander = Child::Fork([&] {
+    os::Slices::TurnOff();
+    while (!arena->stop) {
+      arena->semaphore.acquire();
+      arena->semaphore.release();
+    }
+  });
+  Child child = Child::Fork([&] {
+    os::Slices::TurnOff();
+    struct sigaction action = {};
+    action.sa_handler = [](int) {
+      const int before = errno;
+      if (++handled->signals % 2 == 0) {
+        if (handled->semaphore.try_acquire()) handled->semaphore.release();
+      } else {
+        handled->semaphore.release();
+        if (!handled->semaphore.try_acquire()) ++handled->added;
+      }
+      if (errno != before) raise(SIGABRT);
+    };
+    sigaction(SIGALRM, &action, nullptr);
+    const itimerval often = {{0, 50}, {0, 50}};
+    setitimer(ITIMER_REAL, &often, nullptr);
+    errno = 4711;
+    while (arena->signals < 1'000) {
+      arena->semaphore.acquire();
+      arena->semaphore.release();
+      if (errno != 4711) return 1;
+    }
+    const itimerval never = {};
+    setitimer(ITIMER_REAL, &never, nullptr);
+    return 0;
+  });
+  EXPECT_EQ(child.Wait(), Exited(0));
+  arena->stop = true;
+  EXPECT_EQ(bystander.Wait(), Exited(0));
+  EXPECT_EQ(arena->semaphore.value(), 1 + arena->added);
 }
 
 // What a wrong guess costs is time, never a permit.

@@ -561,18 +561,23 @@ TEST(SemaphoreCrashTest, ReclaimGivesBackWhatTheDeadHold) {
 TEST(SemaphoreCrashTest, ReclaimWakesAsManyAsItLetsIn) {
   Shared<Semaphore> semaphore(std::in_place, 2);
   Shared<Gate> gate;
+  Shared<std::atomic<int>> passed;
   Child holder = Hold(*semaphore, *gate, 2);
   std::vector<Child> waiters;
   for (int i = 0; i < 2; ++i) {
     waiters.push_back(Child::Fork([&] {
       os::Slices::TurnOff();
       semaphore->acquire();
+      ++*passed;
+      gate->Pass();  // It would be reclaimed from, too.
     }));
     ASSERT_TRUE(waiters.back().AwaitAsleepInFutex());
   }
   holder.Kill(SIGKILL);
   (void)holder.Wait();
   EXPECT_EQ(semaphore->reclaim(), 2);
+  while (*passed < 2) sched_yield();
+  gate->Open();
   for (Child& waiter : waiters) EXPECT_EQ(waiter.Wait(), Exited(0));
 }
 
