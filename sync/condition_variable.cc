@@ -39,14 +39,18 @@ std::atomic<uint32_t>& LowHalfOf(std::atomic<uint64_t>& word) {
 //   bits  0-10  credits: notifications for the old that none has taken yet
 //   bit   11    sleepers: somebody may sleep; may be stale
 //   bits 12-35  epoch
-//   bits 36-49  old: how many; the killed may be counted
-//   bits 50-63  young: likewise
+//   bits 36-41  owed: how many have been notified, as old ones, and had not
+//               returned when their group was given up; may be too low
+//   bits 42-52  old: how many; the killed may be counted
+//   bits 53-63  young: likewise
 //
-// A sleeper sleeps on the low half, which changes with each notification.
+// What is owed to one that was killed, nobody else would know of. A sleeper
+// sleeps on the low half, which changes with each notification.
 class ConditionVariable::Word final {
  public:
   static constexpr uint64_t kMaxCredits = (1 << 11) - 1;
-  static constexpr uint64_t kMaxWaiters = (1 << 14) - 1;
+  static constexpr uint64_t kMaxOwed = (1 << 6) - 1;
+  static constexpr uint64_t kMaxWaiters = (1 << 11) - 1;
   static constexpr uint64_t kSleepers = 1 << 11;
   static constexpr uint32_t kEpochs = 1 << 24;
 
@@ -54,12 +58,14 @@ class ConditionVariable::Word final {
       : credits(bits & kMaxCredits),
         sleepers((bits & kSleepers) != 0),
         epoch(static_cast<uint32_t>(bits >> 12) % kEpochs),
-        old(bits >> 36 & kMaxWaiters),
-        young(bits >> 50) {}
+        owed(bits >> 36 & kMaxOwed),
+        old(bits >> 42 & kMaxWaiters),
+        young(bits >> 53) {}
 
   [[nodiscard]] uint64_t bits() const {
     return credits | (sleepers ? kSleepers : 0) |
-           uint64_t{epoch % kEpochs} << 12 | old << 36 | young << 50;
+           uint64_t{epoch % kEpochs} << 12 | owed << 36 | old << 42 |
+           young << 53;
   }
 
   // How many epochs ago the one that began at `begin` did.
@@ -81,13 +87,14 @@ class ConditionVariable::Word final {
   // All have been notified.
   void Release() {
     epoch += 2;
-    credits = old = young = 0;
+    credits = owed = old = young = 0;
     sleepers = false;  // All are woken.
   }
 
   uint64_t credits;
   bool sleepers;
   uint32_t epoch;
+  uint64_t owed;
   uint64_t old;
   uint64_t young;
 };
@@ -108,10 +115,11 @@ void ConditionVariable::notify(int count) {
     } else if (wanted == for_old) {
       now.credits += wanted;
     } else {
+      now.owed += was.old;
       now.Switch();
       now.credits = wanted - for_old;
+      if (now.owed > Word::kMaxOwed) now.Release();
     }
-    if (now.credits > Word::kMaxCredits) now.Release();
     if (!word_.compare_exchange_weak(seen, now.bits(),
                                      std::memory_order_release,
                                      std::memory_order_relaxed)) {
@@ -216,7 +224,8 @@ bool ConditionVariable::Wait::Block() {
             slices_.Next(), BitOf(epoch_)) == os::FutexEnd::kTimedOut) {
       // Notifications that stand there for others have to be looked at with
       // the mutex: who is about to take one waits for it.
-      return Word(word.load(std::memory_order_relaxed)).credits > 0;
+      const Word now(word.load(std::memory_order_relaxed));
+      return now.credits > 0 || now.owed > 0;
     }
   }
 }
@@ -226,30 +235,39 @@ bool ConditionVariable::Wait::Decide() {
   uint64_t seen = word.load(std::memory_order_acquire);
   for (;;) {
     Word now(seen);
-    const bool young = now.Age(epoch_) == 0;
+    const uint32_t age = now.Age(epoch_);
     // The second is so after 2^24 epochs only, the length of a stop: then the
     // counts are not of this wait's groups.
-    if (now.Age(epoch_) > 1 || (young ? now.young : now.old) == 0) {
+    const bool over = age > 1 || (age == 0 ? now.young : now.old) == 0;
+    if (over && (age <= 1 || now.owed == 0)) {
       timed_out_ = false;
       return true;
     }
-    const bool rescues_others = young && OthersAreLate(now);
-    if (rescues_others) {
-      // Those whom it was for, if any lives, return too, without one.
-      const uint64_t left = std::min(now.credits, now.young);
-      now.Switch();
-      now.credits = left;
+    const bool late = !over && OthersAreLate(now);
+    bool notified = true;
+    if (over) {
+      --now.owed;
+    } else if (late && now.owed > 0) {
+      // For whom it was given is not known any more, so all return.
+      now.Release();
+    } else {
+      if (late) {
+        // Those whom it was for, if any lives, return too, without one.
+        const uint64_t left = std::min(now.credits, now.young);
+        now.Switch();
+        now.credits = left;
+      }
+      notified = now.Age(epoch_) == 1 && now.credits > 0;
+      if (!notified && !leaves_) return false;
+      if (notified) --now.credits;
+      --(now.Age(epoch_) == 0 ? now.young : now.old);
     }
-    const bool notified = now.Age(epoch_) == 1 && now.credits > 0;
-    if (!notified && !leaves_) return false;
-    if (notified) --now.credits;
-    --(now.Age(epoch_) == 0 ? now.young : now.old);
     if (!word.compare_exchange_weak(seen, now.bits(),
                                     std::memory_order_acquire)) {
       continue;
     }
     if (notified) timed_out_ = false;
-    if (rescues_others) {
+    if (late) {
       rescues.fetch_add(1, std::memory_order_relaxed);
       variable_.WakeAll();
     }
@@ -261,7 +279,10 @@ bool ConditionVariable::Wait::OthersAreLate(const Word& word) {
   Word others = word;
   others.young = 0;
   others.sleepers = false;
-  if (others.credits == 0 || others.bits() != standing_) {
+  // An old one takes what is for the old.
+  const uint64_t for_others =
+      word.owed + (word.Age(epoch_) == 0 ? word.credits : 0);
+  if (for_others == 0 || others.bits() != standing_) {
     standing_ = others.bits();
     since_ = os::NowNanoseconds();
     return false;

@@ -19,14 +19,15 @@
 //
 //   // Another:
 //   cohort::MutexLock lock(board->mu);
-//   board->changed.wait(lock, [&] { return board->score >= 100; });
+//   board->changed.wait(
+//       lock, [&] { return board->score >= 100 || lock.poisoned(); });
 //   if (lock.poisoned()) ...             // As after every lock().
 //
 // Threads and processes die at any instruction; a notification does not die
 // with them. It stands in the memory until a waiter that lives has taken it,
 // with the mutex locked: if one is killed after that, the mutex is poisoned and
-// tells the next. Whoever waits for a process that may die looks for poison, or
-// waits for a time.
+// tells the next. Whoever waits for a process that may die looks for poison in
+// its predicate, as above, or waits for a time.
 //
 // What happens once and for all is a Latch (sync/latch.h); a flag without data
 // is an Event (sync/event.h). Threads of a single process should prefer
@@ -61,7 +62,8 @@ namespace cohort {
 // notify_all() makes all who wait Notified. Who is Notified returns as soon as
 // it has the mutex. A waiter that dies while it waits may be given one later
 // notification, which then reaches another waiter late. "Late" is a few tenths
-// of a second: at the end of a slice of its sleep.
+// of a second, once no other notification comes: at the end of a slice of its
+// sleep. Others may then return too, without one.
 //
 // Contract
 //   Placement:      any MAP_SHARED mapping, at a different address in each
@@ -83,7 +85,7 @@ namespace cohort {
 //   Cost:           notifying is a load where nobody waits, one read-modify-
 //                   write where nobody sleeps, else a system call too. A wait
 //                   adds one or two to what the mutex costs. A sleeper looks up
-//                   every 100 ms. More than 16383 waiters return too often.
+//                   every 100 ms. More than 2047 waiters return too often.
 //   Reference:      std::condition_variable_any; Python's Condition.notify(n);
 //                   the groups of waiters follow T. Riegel's condition variable
 //                   of glibc 2.25; docs/design/condition_variable.md.
@@ -176,7 +178,8 @@ class ConditionVariable final {
 
    private:
     [[nodiscard]] bool Ready(uint64_t bits) const;
-    // Whether notifications for an older group stand as they did long ago.
+    // Whether notifications for others than its group stand as they did long
+    // ago.
     bool OthersAreLate(const Word& word);
 
     ConditionVariable& variable_;

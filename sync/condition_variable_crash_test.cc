@@ -53,14 +53,14 @@ struct Arena {
   }
   uint64_t credits() { return word() & 0x7ff; }
   uint64_t epoch() { return word() >> 12 & 0xffffff; }
-  uint64_t counted() { return (word() >> 36 & 0x3fff) + (word() >> 50); }
+  uint64_t counted() { return (word() >> 42 & 0x7ff) + (word() >> 53); }
 };
 
 constexpr uint64_t kSleepers = 1 << 11;
 
 uint64_t WordOf(uint64_t young, uint64_t old, uint64_t epoch,
                 uint64_t credits) {
-  return young << 50 | old << 36 | epoch << 12 | credits;
+  return young << 53 | old << 42 | epoch << 12 | credits;
 }
 
 class ConditionVariableCrashTest : public testing::Test {

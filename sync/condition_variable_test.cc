@@ -54,8 +54,9 @@ struct Arena {
   }
   uint64_t credits() { return word() & 0x7ff; }
   uint64_t epoch() { return word() >> 12 & 0xffffff; }
-  uint64_t old() { return word() >> 36 & 0x3fff; }
-  uint64_t young() { return word() >> 50; }
+  uint64_t owed() { return word() >> 36 & 0x3f; }
+  uint64_t old() { return word() >> 42 & 0x7ff; }
+  uint64_t young() { return word() >> 53; }
 };
 
 enum class Sleep { kInSlices, kWithoutSlices };
@@ -261,9 +262,11 @@ TEST(ConditionVariableTest, StoppedOnesHoldUpNobody) {
   arena->changed.notify(2);  // The last old one and a young one.
   AwaitReturned(*arena, young, 1);
   EXPECT_EQ(arena->returned, 1);
+  EXPECT_EQ(arena->owed(), 3u);
   for (Child& waiter : stopped) waiter.Continue();
   for (Child& waiter : stopped) EXPECT_EQ(waiter.Wait(), Exited(0));
   EXPECT_EQ(arena->returned, 4);
+  EXPECT_EQ(arena->owed(), 0u);
   arena->changed.notify_one();
   for (Child& waiter : young) EXPECT_EQ(waiter.Wait(), Exited(0));
   EXPECT_EQ(arena->rescues, 0u);
@@ -722,6 +725,25 @@ TEST(ConditionVariableCrashTest, WhatADeadOneWasGivenComesBack) {
   EXPECT_EQ(arena->rescues, 1u);
 }
 
+// Likewise, but more notifications come, and the old group is given up with
+// what its dead ones were given: the young come to know of that, too.
+TEST(ConditionVariableCrashTest, WhatDeadOnesAreOwedComesBack) {
+  Shared<Arena> arena;
+  std::vector<Child> first = Waiters(*arena, 3, Sleep::kInSlices);
+  arena->changed.notify_one();
+  AwaitReturned(*arena, first, 1);
+  for (Child& waiter : first) {
+    if (waiter.Running()) waiter.Kill(SIGKILL);
+    (void)waiter.Wait();
+  }
+  ASSERT_EQ(arena->old(), 2u);
+  std::vector<Child> young = Waiters(*arena, 3, Sleep::kInSlices);
+  for (int i = 0; i < 3; ++i) arena->changed.notify_one();
+  AwaitReturned(*arena, young, 4);
+  for (Child& waiter : young) EXPECT_EQ(waiter.Wait(), Exited(0));
+  EXPECT_GE(arena->rescues, 1u);
+}
+
 // To the others, whoever is stopped for long is as good as dead; to itself it
 // is notified.
 TEST(ConditionVariableCrashTest, WhatAStoppedOneWasGivenComesBackToo) {
@@ -813,7 +835,7 @@ TEST(ConditionVariableCrashTest, ANotifierThatDiesHoldingHasPoisoned) {
 TEST(ConditionVariableLimitTest, MoreWaitersThanCanBeCountedReturn) {
   Shared<Arena> arena;
   std::vector<Child> early = Waiters(*arena, 1);
-  arena->word() += uint64_t{16382} << 50;
+  arena->word() += uint64_t{2046} << 53;
   std::vector<Child> late = Waiters(*arena, 1);
   EXPECT_EQ(early[0].Wait(), Exited(0));
   EXPECT_TRUE(late[0].Running());
@@ -823,25 +845,24 @@ TEST(ConditionVariableLimitTest, MoreWaitersThanCanBeCountedReturn) {
   EXPECT_EQ(late[0].Wait(), Exited(0));
 }
 
-TEST(ConditionVariableLimitTest, MoreNotificationsThanCanBeCountedAreForAll) {
-  for (const int count : {2048, 1}) {
+TEST(ConditionVariableLimitTest, MoreOwedThanCanBeCountedAreForAll) {
+  for (const uint64_t owed : {61, 62}) {
     Shared<Arena> arena;
-    std::vector<Child> early = Waiters(*arena, 3);
-    arena->word() += uint64_t{10'000} << 50;
-    if (count == 1) {
-      arena->changed.notify(2047);
-      // As if those who have woken had not come yet.
-      AwaitReturned(*arena, early, 3);
-      arena->word() += 3;
-      EXPECT_EQ(arena->credits(), 2047u);
-      std::vector<Child> late = Waiters(*arena, 1);
-      arena->changed.notify(count);
-      EXPECT_EQ(late[0].Wait(), Exited(0));
-    } else {
-      arena->changed.notify(count);
-      for (Child& waiter : early) EXPECT_EQ(waiter.Wait(), Exited(0));
+    std::vector<Child> old = Waiters(*arena, 3);
+    arena->changed.notify_one();
+    AwaitReturned(*arena, old, 1);
+    // As if two more had been notified, and had not come yet.
+    arena->word() += owed << 36 | 2;
+    std::vector<Child> young = Waiters(*arena, 2);
+    arena->changed.notify_one();
+    if (owed == 61) {
+      EXPECT_EQ(arena->owed(), 63u);
+      EXPECT_EQ(arena->old(), 2u);
+      arena->changed.notify_all();
     }
-    EXPECT_EQ(arena->old() + arena->young() + arena->credits(), 0u);
+    for (Child& waiter : young) EXPECT_EQ(waiter.Wait(), Exited(0));
+    EXPECT_EQ(arena->owed() + arena->old() + arena->young(), 0u);
+    for (Child& waiter : old) EXPECT_EQ(waiter.Wait(), Exited(0));
   }
 }
 
@@ -866,12 +887,12 @@ TEST(ConditionVariableLimitTest, TheEpochRunsOverIntoNoOtherBit) {
 TEST(ConditionVariableLimitTest, WhoIsNotCountedReturns) {
   Shared<Arena> arena;
   std::vector<Child> young = Waiters(*arena, 1, Sleep::kInSlices);
-  arena->word() &= ~(uint64_t{0x3fff} << 50);
+  arena->word() &= ~(uint64_t{0x7ff} << 53);
   EXPECT_EQ(young[0].Wait(), Exited(0));
   std::vector<Child> old = Waiters(*arena, 2, Sleep::kInSlices);
   arena->changed.notify_one();
   AwaitReturned(*arena, old, 2);  // One of them, and the one before.
-  arena->word() &= ~(uint64_t{0x3fff} << 36);
+  arena->word() &= ~(uint64_t{0x7ff} << 42);
   for (Child& waiter : old) EXPECT_EQ(waiter.Wait(), Exited(0));
   EXPECT_EQ(arena->old() + arena->young() + arena->credits(), 0u);
 }

@@ -22,6 +22,10 @@
 #ifndef DEATHS
 #define DEATHS 1
 #endif
+// So many, of an older group than all, were killed before it begins.
+#ifndef GHOSTS
+#define GHOSTS 0
+#endif
 // So many of the waiters have a deadline, which passes whenever it likes.
 #ifndef IMPATIENT
 #define IMPATIENT 1
@@ -36,9 +40,10 @@
 #define AGE(begin) (epoch - begin)
 
 // The word.
-byte epoch;
+byte epoch = 1;
 byte credits;
-byte old;
+byte owed;
+byte old = GHOSTS;
 byte young;
 bool sleepers;
 
@@ -51,7 +56,7 @@ byte began[ALL + 1];        // ...with the bit of this epoch.
 bool waits[ALL + 1];        // Registered and not returned.
 bool slice_over[ALL + 1];
 bool killed[ALL + 1];
-byte deaths;
+byte deaths = GHOSTS;
 
 // What has to come out.
 byte due;                   // Notifications that no return has answered yet.
@@ -63,7 +68,7 @@ inline unlock() { holder = 0 }
 
 inline switch_groups() { epoch++; old = young; young = 0; credits = 0 }
 inline release() {
-  epoch = epoch + 2; credits = 0; old = 0; young = 0; sleepers = 0
+  epoch = epoch + 2; credits = 0; owed = 0; old = 0; young = 0; sleepers = 0
 }
 
 // FUTEX_WAKE_BITSET of one; which one is the kernel's choice.
@@ -113,12 +118,16 @@ inline repair() {
   fi
 }
 
+// What others have been given and did not take.
+#define FOR_OTHERS (owed > 0 || (AGE(begin) == 0 && credits > 0))
+#define STANDING (1 + owed * 512 + epoch * 64 + credits * 8 + old)
+
 proctype Waiter(byte me) {
   byte begin;
   byte seen_epoch;
   byte seen_credits;
   byte seen_rest;
-  byte standing;  // 0 where nothing stands.
+  short standing;  // 0 where nothing stands.
   bool leaves;
   bool over;
   bool lifts;
@@ -172,7 +181,7 @@ end_asleep:
     :: atomic { !asleep[me] && !slice_over[me] -> goto block }
     :: atomic { slice_over[me] -> asleep[me] = 0; slice_over[me] = 0 };
        if
-       :: credits > 0 || abandoned -> goto decide
+       :: credits > 0 || owed > 0 || abandoned -> goto decide
        :: else -> goto block
        fi
     :: atomic { me <= IMPATIENT && asleep[me] -> asleep[me] = 0; over = 1;
@@ -195,12 +204,20 @@ decide:
       lifts = 0;
       if
       :: AGE(begin) > 1 ->
+         if :: owed > 0 -> owed-- :: else fi;
          waits[me] = 0
-      :: AGE(begin) == 0 && credits > 0 && standing != 0 &&
-         standing == 1 + epoch * 64 + credits * 8 + old ->
+      :: AGE(begin) <= 1 && FOR_OTHERS && standing == STANDING ->
          assert(deaths > 0);
 #ifndef FAULT_NO_RESCUE
          lifts = 1;
+         if
+         :: owed > 0 ->
+            release();
+            waits[me] = 0;
+            due = 0;
+            goto decided
+         :: else
+         fi;
          // The young, who are at least this one, get what stood.
          if
          :: credits > young -> seen_credits = young
@@ -213,13 +230,15 @@ decide:
          due = 0;
          goto decided
 #endif
-      :: AGE(begin) == 0 && credits > 0 ->
-         standing = 1 + epoch * 64 + credits * 8 + old
-      :: AGE(begin) == 1 && credits > 0 ->
-         credits--;
-         old--;
-         waits[me] = 0
-      :: else -> standing = 0
+      :: AGE(begin) <= 1 && !(FOR_OTHERS && standing == STANDING) ->
+         standing = (FOR_OTHERS -> STANDING : 0);
+         if
+         :: AGE(begin) == 1 && credits > 0 ->
+            credits--;
+            old--;
+            waits[me] = 0
+         :: else
+         fi
       fi;
       if
       :: !waits[me] ->
@@ -280,6 +299,9 @@ inline notify() {
           :: else ->
              for_old = old - credits;
              for_young = COUNT - for_old;
+#ifndef FAULT_SWITCH_OWES_NOTHING
+             owed = owed + old;
+#endif
              switch_groups();
              credits = for_young
           fi
@@ -333,7 +355,7 @@ active proctype World() {
   byte i;
   byte slices;
   do
-  :: deaths < DEATHS ->
+  :: deaths < DEATHS + GHOSTS ->
      deaths++;
      if
      :: killed[1] = 1
