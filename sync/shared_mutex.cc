@@ -46,6 +46,20 @@ void UnlockGate(SharedMutexGate& gate, os::RobustThread& thread) {
   thread.Unpend();
 }
 
+bool Reads(const Parts& parts, uint32_t tid) {
+  for (const SharedMutexSlot& slot : parts.slots) {
+    if (HolderOf(slot.word) == tid) return true;
+  }
+  return false;
+}
+
+// Who waits for readers, or behind one who does, must not be one of them.
+void CheckDoesNotRead(const Parts& parts, uint32_t tid) {
+  if (Reads(parts, tid)) {
+    os::Fatal("SharedMutex: lock() by a thread that reads it");
+  }
+}
+
 // Takes the gate and links it. Both who comes first and who waited longest are
 // at the gate; all others stay in the porch, so the latter has one rival at a
 // time.
@@ -62,6 +76,7 @@ bool LockGate(const Parts& parts, os::RobustThread& thread, Deadline deadline) {
     thread.Push(gate.node);
     thread.Unpend();
   } else {
+    CheckDoesNotRead(parts, thread.tid());
     thread.Pend(porch.word);
     if (LockWordSlow(porch.word, thread, deadline) == Acquired::kTimedOut) {
       thread.Unpend();
@@ -108,13 +123,6 @@ SharedMutexSlot* TakeSlot(const Parts& parts, os::RobustThread& thread) {
   return nullptr;
 }
 
-bool Reads(const Parts& parts, uint32_t tid) {
-  for (const SharedMutexSlot& slot : parts.slots) {
-    if (HolderOf(slot.word) == tid) return true;
-  }
-  return false;
-}
-
 // Takes a slot while holding the gate.
 SharedMutexSlot* AwaitSlot(const Parts& parts, os::RobustThread& thread,
                            Deadline deadline) {
@@ -145,11 +153,11 @@ bool Drain(const Parts& parts, uint32_t tid, Deadline deadline) {
   for (SharedMutexSlot& slot : parts.slots) {
     const uint32_t holder = slot.word.load(std::memory_order_seq_cst) & kHolder;
     if (holder == 0) continue;
-    if (holder == tid) {
-      os::Fatal("SharedMutex: lock() by a thread that reads it");
+    if (!barrier) {
+      CheckDoesNotRead(parts, tid);
+      os::BarrierForAll();
+      barrier = true;
     }
-    if (!barrier) os::BarrierForAll();
-    barrier = true;
     if (!AwaitWord(slot.word, deadline,
                    [](uint32_t word) { return (word & kHolder) == 0; })) {
       return false;
@@ -265,7 +273,8 @@ bool TryLockExclusive(SharedMutexSlot& porch, SharedMutexGate& gate,
                       std::span<SharedMutexSlot> slots) {
   // Readers shall not be held up by attempts that come to nothing.
   if (HolderOf(gate.word) != 0) return false;
-  if (gate.state.load(std::memory_order_relaxed) == kReading) {
+  // Found closed, its holder has just given up, or died: readers may be there.
+  if (gate.state.load(std::memory_order_relaxed) != kNoReaders) {
     for (const SharedMutexSlot& slot : slots) {
       if (HolderOf(slot.word) != 0) return false;
     }

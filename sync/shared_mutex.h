@@ -119,13 +119,15 @@ void UnlockExclusive(SharedMutexGate& gate);
 //                   it while it is held or a thread is inside one of its
 //                   members.
 //   Thread-safety:  every member, from any thread, at any time. A thread holds
-//                   at most 1024 locks.
+//                   at most 1024 locks, of which this one counts twice while it
+//                   is being taken.
 //   Process-safety: likewise, among all processes of one PID namespace that
 //                   map the same bytes.
 //   Fork-safety:    a child of fork() does not hold what its parent holds.
 //   Crash-safety:   the kernel takes reader or writer out when the thread ends
 //                   and when its process dies, by SIGKILL too, or calls
-//                   execve(). Poison is for writers only.
+//                   execve(). Not so when another than the main thread calls
+//                   that: its hold lasts for ever. Poison is for writers only.
 //   Signal-safety:  none; keep it out of handlers. Waits resume after one ran.
 //   Errors:         none is returned. "Not now" is false; misuse is fatal.
 //   Ordering:       what a writer wrote before it unlocked, or died, is visible

@@ -751,6 +751,22 @@ TEST(SharedMutexCrashTest, AWriterThatDiesWaitingPoisonsNothing) {
   EXPECT_FALSE(lock.poisoned());
 }
 
+// The gate stays closed until the next one comes, and readers are there.
+TEST(SharedMutexCrashTest, AReaderMayTryBehindAWriterThatDiedWaiting)
+ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  Shared<SharedMutex> mu;
+  mu->lock_shared();
+  Child writer = Child::Fork([&] { SharedMutexLock lock(*mu); });
+  ASSERT_TRUE(writer.AwaitAsleepInFutex());
+  writer.Kill(SIGKILL);
+  ASSERT_EQ(writer.Wait(), KilledBy(SIGKILL));
+  EXPECT_FALSE(mu->try_lock());
+  mu->unlock_shared();
+  EXPECT_TRUE(mu->try_lock());
+  EXPECT_FALSE(mu->poisoned());
+  mu->unlock();
+}
+
 TEST(SharedMutexCrashTest, RepairRunsOnceAfterADeath) {
   struct Account {
     SharedMutex mu;
@@ -909,6 +925,17 @@ TEST(SharedMutexDeathTest, LockAgainIsFatal) {
 }
 
 // It would wait for the writer, and the writer for it.
+// It would wait for the writer, who waits for it.
+TEST(SharedMutexDeathTest, AReaderThatLocksBehindAWaitingWriterIsFatal) {
+  Shared<SharedMutex> mu;
+  auto lock = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    mu->lock_shared();
+    Child writer = Child::Fork([&] { SharedMutexLock lock(*mu); });
+    if (writer.AwaitAsleepInFutex()) mu->lock();
+  };
+  EXPECT_DEATH(lock(), "SharedMutex: lock\\(\\) by a thread that reads it");
+}
+
 TEST(SharedMutexDeathTest, ReadingAgainBehindAWaitingWriterIsFatal) {
   Shared<Arena> arena;
   Child reader = Child::Fork([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
