@@ -88,7 +88,7 @@ RobustThread& RobustThread::Bind() {
   self->top_ = self->held_;
   self->may_spin_ = RivalsCanRun();
   const auto tid = static_cast<uint32_t>(syscall(SYS_gettid));
-  self->fenced_tid_ = BarriersReachUs() ? tid : 0;
+  self->fenced_tid_ = BarriersReachUs() ? tid : UINT32_MAX;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->tid_ = tid;
   self_ = self;

@@ -120,7 +120,7 @@ class RobustThread final {
   [[nodiscard]] uint32_t tid() const { return tid_; }
 
   // Likewise where os::BarrierForAll() of any process reaches this thread, and
-  // else 0, which no word holds: who may free a word by a plain store.
+  // else UINT32_MAX, which no word holds: who may free it by a plain store.
   [[nodiscard]] uint32_t fenced_tid() const { return fenced_tid_; }
 
   // As of its list.

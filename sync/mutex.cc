@@ -56,13 +56,14 @@ bool Mutex::LockSlow(os::RobustThread& thread, Deadline deadline) {
 }
 
 void Mutex::UnlockSlow(os::RobustThread& thread) {
-  // One subtraction, and it is free. The mark that somebody waits stays.
-  const uint32_t was = word_.word.fetch_sub(thread.tid());
-  if ((was & kHolder) != thread.tid()) {
+  // Asked before anything is changed: another may hold it by now.
+  if (sync_internal::HolderOf(word_.word) != thread.tid()) {
     os::Fatal(
         "Mutex: its word was overwritten while this thread held it; it was "
         "constructed again, or the memory is used for something else");
   }
+  // One subtraction, and it is free. The mark that somebody waits stays.
+  const uint32_t was = word_.word.fetch_sub(thread.tid());
   const uint32_t watch = word_.watch.load();
   if ((was & sync_internal::kWaiters) != 0 ||
       (watch & sync_internal::kWatch) != sync_internal::kShut) {

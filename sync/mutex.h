@@ -61,6 +61,8 @@ namespace cohort {
 //   Fork-safety:    a child of fork() does not hold what its parent holds.
 //   Crash-safety:   the kernel frees it when the holding thread ends and when
 //                   its process dies, by SIGKILL too, or calls execve().
+//                   Not so when another than the main thread calls that: what
+//                   it holds then, nobody can take any more.
 //   Signal-safety:  none; keep it out of handlers. Without NDEBUG, a handler
 //                   that has interrupted a member and calls one is fatal. Waits
 //                   resume after a handler ran.

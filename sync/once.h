@@ -103,7 +103,9 @@ class OnceCore final {
 //                   must leave f by exec or _exit.
 //   Crash-safety:   the kernel tells when the running thread ends, and when its
 //                   process dies, by SIGKILL too, or calls execve(). The next
-//                   caller, a waiting one too, then runs f.
+//                   caller, a waiting one too, then runs f. Not so when
+//                   another than the main thread calls that from inside f:
+//                   then all wait for ever.
 //   Signal-safety:  done(). Keep the others out of handlers.
 //   Errors:         none is returned. "Not in time" is false; misuse is fatal.
 //   Ordering:       what f did is visible to whoever returns from call(), or

@@ -59,6 +59,8 @@ namespace cohort {
 //   Fork-safety:    a child of fork() does not hold what its parent holds.
 //   Crash-safety:   the kernel frees it when the holding thread ends and when
 //                   its process dies, by SIGKILL too, or calls execve().
+//                   Not so when another than the main thread calls that: what
+//                   it holds then, nobody can take any more.
 //   Signal-safety:  none; keep it out of handlers. Waits resume after one ran.
 //   Errors:         none is returned. "Not now" is false; misuse is fatal.
 //   Ordering:       what a holder wrote before it freed the mutex, or died, is

@@ -37,10 +37,11 @@ bool TakeIfFree(std::atomic<uint32_t>& word, uint32_t& seen, uint32_t tid,
 }
 
 // `mark(seen)` sets kWaiters in a word that another holds; false if the word
-// does not hold `seen` any more.
-template <typename Mark>
+// does not hold `seen` any more. `shut()` says whether whoever frees the word
+// looks at that mark alone.
+template <typename Mark, typename Shut>
 Acquired LockSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
-                  Deadline deadline, Mark mark) {
+                  Deadline deadline, Mark mark, Shut shut) {
   const uint32_t tid = thread.tid();
   // Whoever has slept may have been given a wake-up that was the only one, so
   // the lock that it takes, or leaves with its time over, says kWaiters: other
@@ -69,7 +70,7 @@ Acquired LockSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
     const os::FutexEnd end =
         os::FutexWait(word, seen | kWaiters, slices.Next());
     if (end == os::FutexEnd::kTimedOut &&
-        (word.load(std::memory_order_relaxed) & kWaiters) == 0) {
+        (word.load(std::memory_order_relaxed) & kWaiters) == 0 && shut()) {
       rescues.fetch_add(1, std::memory_order_relaxed);
     }
   }
@@ -110,16 +111,23 @@ bool Mark(WatchedWord& both, uint32_t seen) {
 
 Acquired LockWordSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
                       Deadline deadline) {
-  return LockSlow(word, thread, deadline, [&](uint32_t seen) {
-    return word.compare_exchange_strong(seen, seen | kWaiters,
-                                        std::memory_order_relaxed);
-  });
+  return LockSlow(
+      word, thread, deadline,
+      [&](uint32_t seen) {
+        return word.compare_exchange_strong(seen, seen | kWaiters,
+                                            std::memory_order_relaxed);
+      },
+      [] { return true; });
 }
 
 Acquired LockWordSlow(WatchedWord& word, os::RobustThread& thread,
                       Deadline deadline) {
-  return LockSlow(word.word, thread, deadline,
-                  [&](uint32_t seen) { return Mark(word, seen); });
+  return LockSlow(
+      word.word, thread, deadline,
+      [&](uint32_t seen) { return Mark(word, seen); },
+      [&] {
+        return (word.watch.load(std::memory_order_relaxed) & kWatch) == kShut;
+      });
 }
 
 uint64_t Rescues() { return rescues.load(std::memory_order_relaxed); }

@@ -78,7 +78,8 @@ inline constexpr uint32_t kOpen = 2;     // And that has been run.
 void WakeNext(WatchedWord& word);
 
 // How often in this process a sleeper's slice ended while the word did not say
-// kWaiters: nobody was bound to wake it. Stays 0 where nobody is killed.
+// kWaiters, nor was the watch open: nobody was bound to wake it. Stays 0 where
+// nobody is killed.
 [[nodiscard]] uint64_t Rescues();
 
 [[nodiscard]] inline uint32_t HolderOf(const std::atomic<uint32_t>& word) {
