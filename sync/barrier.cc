@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "absl/status/status.h"
-#include "cohort/os/cpu.h"
 #include "cohort/os/futex.h"
 #include "cohort/sync/internal/wait_word.h"
 
@@ -238,7 +237,7 @@ absl::Status AwaitEnd(const BarrierParts& parts, const Slot& slot,
   for (;;) {
     for (int looks = LooksBeforeSleep(deadline);
          looks > 0 && RoundOf(state) == round; --looks) {
-      os::CpuRelax();
+      BetweenLooks();
       state = parts.state.load(std::memory_order_acquire);
     }
     // First what was said to this thread alone: then the state may have
@@ -353,7 +352,7 @@ absl::StatusOr<int> BarrierArrive(const BarrierParts& parts, Deadline deadline,
     // broken round still does; or those who are through have not left yet.
     if (!looks) looks = LooksBeforeSleep(deadline);
     if (--*looks > 0) {
-      os::CpuRelax();
+      BetweenLooks();
       state = parts.state.load(std::memory_order_acquire);
       continue;
     }

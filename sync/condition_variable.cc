@@ -7,7 +7,6 @@
 #include <climits>
 
 #include "cohort/os/check.h"
-#include "cohort/os/cpu.h"
 #include "cohort/os/robust.h"
 #include "cohort/sync/internal/wait_word.h"
 
@@ -206,7 +205,7 @@ bool ConditionVariable::Wait::Block() {
     for (int looks = sync_internal::LooksBeforeSleep(deadline_);; --looks) {
       if (Ready(seen)) return true;
       if (looks <= 0) break;
-      os::CpuRelax();
+      sync_internal::BetweenLooks();
       seen = word.load(std::memory_order_acquire);
     }
     if (deadline_.Passed()) {

@@ -3,7 +3,6 @@
 #include "cohort/sync/counting_semaphore.h"
 
 #include "cohort/os/check.h"
-#include "cohort/os/cpu.h"
 #include "cohort/os/futex.h"
 
 namespace cohort {
@@ -27,7 +26,7 @@ bool CountingSemaphore::Await(Deadline deadline) {
         }
       }
       if (looks <= 0) break;
-      os::CpuRelax();
+      sync_internal::BetweenLooks();
       seen = word_.load(std::memory_order_relaxed);
     }
     if (deadline.Passed()) {

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 
-#include "cohort/os/cpu.h"
 #include "cohort/os/futex.h"
 
 namespace cohort::sync_internal {
@@ -109,7 +108,7 @@ bool PermitLedgerHead::Await(Slots slots, uint64_t me, Deadline deadline) {
   for (;;) {
     for (int looks = LooksBeforeSleep(deadline); looks > 0 && value() == 0;
          --looks) {
-      os::CpuRelax();
+      BetweenLooks();
     }
     if (!Enter(slots, deadline)) {
       // Without the lock nobody can tell whether the wake-up was of use.

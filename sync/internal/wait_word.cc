@@ -9,7 +9,7 @@
 namespace cohort::sync_internal {
 namespace {
 
-constexpr int kLooks = 500;
+constexpr int kLooks = 250;
 
 }  // namespace
 
