@@ -5,19 +5,27 @@
 // survivor sleeps for it.
 
 #include <sched.h>
+#include <ucontext.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "cohort/os/deadline.h"
+#include "cohort/os/futex.h"
 #include "cohort/os/robust.h"
 #include "cohort/sync/counting_semaphore.h"
+#include "cohort/sync/internal/wait_word.h"
+#include "cohort/testing/asleep.h"
+#include "cohort/testing/child.h"
 #include "cohort/testing/gate.h"
 #include "cohort/testing/kill_stepper.h"
 #include "cohort/testing/shared.h"
@@ -26,6 +34,8 @@
 namespace cohort {
 namespace {
 
+using cohort_testing::Child;
+using cohort_testing::Exited;
 using cohort_testing::Gate;
 using cohort_testing::KillAtEveryInstruction;
 using cohort_testing::KillPoint;
@@ -215,6 +225,61 @@ TEST_F(CountingSemaphoreCrashTest, WokenWaiterBehindABarger) {
              const ptrdiff_t left = Settle(point, 2, 1);
              EXPECT_TRUE(left == 0 || (left == 1 && !point.finished())) << left;
            }});
+}
+
+// Nobody is killed. A release finds a stale mark; between any two instructions of
+// its wake-up a rival takes the permit, and another falls asleep by that mark.
+// The next release wakes it, slices or not. The processor's trap flag stops the
+// release there.
+struct Interruption {
+  CountingSemaphore* semaphore;
+  std::atomic<bool>* rival_may_come;
+  pid_t rival;
+  int steps;
+};
+Interruption* interruption;
+
+TEST_F(CountingSemaphoreCrashTest,
+       WhoSleepsInTheMiddleOfAWakeUpIsNotForgotten) {
+  constexpr uint64_t kTrapFlag = 0x100;
+  struct sigaction action = {};
+  action.sa_flags = SA_SIGINFO;
+  action.sa_sigaction = [](int, siginfo_t*, void* context) {
+    Interruption& now = *interruption;
+    if (now.semaphore->value() == 0 || --now.steps != 0) return;
+    if (!now.semaphore->try_acquire()) std::abort();
+    *now.rival_may_come = true;
+    if (!cohort_testing::AwaitAsleepInFutex(now.rival)) std::abort();
+    static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] &=
+        ~static_cast<greg_t>(kTrapFlag);
+  };
+  struct sigaction before;
+  ASSERT_EQ(sigaction(SIGTRAP, &action, &before), 0);
+  Shared<std::atomic<bool>> rival_may_come;
+  int step = 0;
+  for (;;) {
+    Begin(0)();
+    *reinterpret_cast<std::atomic<uint32_t>*>(&semaphore()) =
+        sync_internal::kSleepers;
+    *rival_may_come = false;
+    Child rival = Child::Fork([&] {
+      os::Slices::TurnOff();
+      while (!*rival_may_come) sched_yield();
+      semaphore().acquire();
+    });
+    Interruption now = {&semaphore(), rival_may_come.get(), rival.pid(),
+                        ++step};
+    interruption = &now;
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | kTrapFlag);
+    semaphore().release();
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() &
+                                   ~kTrapFlag);
+    if (!*rival_may_come) break;  // It was over before.
+    semaphore().release();
+    ASSERT_EQ(rival.WaitFor(Deadline::After(seconds(5))), Exited(0)) << step;
+  }
+  EXPECT_GT(step, 20);
+  sigaction(SIGTRAP, &before, nullptr);
 }
 
 }  // namespace
