@@ -414,7 +414,8 @@ TEST(MutexRefusedTest, WorksWhereMembarrierIsRefused) {
       unsetenv(name);
     }
     execl("/proc/self/exe", "mutex_test", "--gtest_brief=1",
-          "--gtest_filter=MutexTest.*:MutexLockTest.*:MutexCrashTest.*",
+          "--gtest_filter=MutexTest.*:MutexLockTest.*:MutexCrashTest.*:"
+          "MutexDeathTest.ReconstructionUnderTheHolderIsFatal",
           nullptr);
     return 1;
   });

@@ -195,7 +195,7 @@ class ABSL_LOCKABLE BasicSharedMutex final {
   }
 
   // Enters if that needs no wait. Returns true iff the caller may now read. May
-  // be false, too, while another reader is just coming in after a writer.
+  // be false, too, while another thread is just coming in, or tries to.
   [[nodiscard]] bool try_lock_shared() ABSL_SHARED_TRYLOCK_FUNCTION(true) {
     return try_lock_shared_until(Deadline::Now());
   }
