@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
+#include "cohort/os/cpu.h"
 #include "cohort/os/futex.h"
 #include "cohort/sync/internal/wait_word.h"
 
