@@ -33,7 +33,7 @@ struct Shelf {
   int sum ABSL_GUARDED_BY(mu) = 0;       // ...and what it adds up to.
 };
 
-void Produce(cohort::Shared<Shelf> handle) {
+void Produce(const cohort::Shared<Shelf>& handle) {
   Shelf& shelf = *handle;
   for (int i = 1; i <= kLast; ++i) {
     cohort::MutexLock lock(shelf.mu);
@@ -44,7 +44,7 @@ void Produce(cohort::Shared<Shelf> handle) {
   }
 }
 
-void Consume(cohort::Shared<Shelf> handle) {
+void Consume(const cohort::Shared<Shelf>& handle) {
   Shelf& shelf = *handle;
   for (;;) {
     cohort::MutexLock lock(shelf.mu);

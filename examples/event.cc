@@ -25,7 +25,7 @@ struct Race {
 // In one piece, so that lines of several processes do not mix.
 void Say(const std::string& line) { std::cout << line + '\n' << std::flush; }
 
-void Run(cohort::Shared<Race> race, int number) {
+void Run(const cohort::Shared<Race>& race, int number) {
   const std::string name = "runner " + std::to_string(number);
   Say(name + " is at the line");
   race->lined_up.count_down();
@@ -33,7 +33,7 @@ void Run(cohort::Shared<Race> race, int number) {
   Say(name + " runs");
 }
 
-void GiveStart(cohort::Shared<Race> race) {
+void GiveStart(const cohort::Shared<Race>& race) {
   race->lined_up.wait();
   Say("the start is given");
   race->start.set();  // It stays set: who came late would not wait.

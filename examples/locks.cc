@@ -38,12 +38,12 @@ void AddOne(Counter& counter) {
   counter.value = seen + 1;  // Undoes what others have added meanwhile.
 }
 
-void CountUnlocked(cohort::Shared<Counter> counter) {
+void CountUnlocked(const cohort::Shared<Counter>& counter) {
   counter->start.arrive_and_wait();
   for (int i = 0; i < kRounds; ++i) AddOne(*counter);
 }
 
-void CountLocked(cohort::Shared<Counter> counter) {
+void CountLocked(const cohort::Shared<Counter>& counter) {
   counter->start.arrive_and_wait();
   for (int i = 0; i < kRounds; ++i) {
     cohort::MutexLock lock(counter->mu);
@@ -51,7 +51,7 @@ void CountLocked(cohort::Shared<Counter> counter) {
   }
 }
 
-int Counted(void (*count)(cohort::Shared<Counter>)) {
+int Counted(void (*count)(const cohort::Shared<Counter>&)) {
   auto counter = OrDie(cohort::Shared<Counter>::Create());
   cohort::ProcessGroup workers;
   for (int i = 0; i < kWorkers; ++i) workers.Start(count, counter);
@@ -88,7 +88,7 @@ int Sum(Bank& bank) {
 }
 
 // Returns the exit code.
-int PayToAndFro(cohort::Shared<Bank> bank) {
+int PayToAndFro(const cohort::Shared<Bank>& bank) {
   for (int i = 0; i < 1000; ++i) {
     Pay(*bank, 30);
     if (Sum(*bank) != 100) return 1;

@@ -28,7 +28,7 @@ struct Room {
 // In one piece, so that lines of several processes do not mix.
 void Say(const std::string& line) { std::cout << line + '\n' << std::flush; }
 
-void Visit(cohort::Shared<Room> room, int number) {
+void Visit(const cohort::Shared<Room>& room, int number) {
   const std::string name = "guest " + std::to_string(number);
   Say(name + " waits");
   cohort::SemaphoreLock chair(room->chairs);
@@ -37,7 +37,7 @@ void Visit(cohort::Shared<Room> room, int number) {
   Say(name + " goes");
 }
 
-void DieSitting(cohort::Shared<Room> room) {
+void DieSitting(const cohort::Shared<Room>& room) {
   cohort::SemaphoreLock chair(room->chairs);
   raise(SIGKILL);
 }

@@ -42,6 +42,13 @@ namespace os {
 
 class Deadline final {
  public:
+  // A time point of the steady clock, which is CLOCK_MONOTONIC: whatever waits
+  // until a Deadline takes one, as std::unique_lock's constructor may pass it.
+  template <typename Duration>
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Deadline(std::chrono::time_point<std::chrono::steady_clock, Duration> at)
+      : Deadline(At(at.time_since_epoch())) {}
+
   // Never passes.
   [[nodiscard]] static constexpr Deadline Infinite() {
     return Deadline(std::numeric_limits<int64_t>::max());
@@ -102,6 +109,16 @@ class Deadline final {
       : nanoseconds_(nanoseconds) {}
 
   static Deadline AfterNanoseconds(int64_t wait);
+
+  template <typename Duration>
+  static Deadline At(const Duration& since_epoch) {
+    const std::chrono::duration<long double, std::nano> wide(since_epoch);
+    if (!(wide.count() > 0)) return Now();
+    if (wide.count() >= kLongestWait) return Infinite();
+    return AtNanoseconds(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(since_epoch)
+            .count());
+  }
 
   int64_t nanoseconds_;
 };

@@ -63,6 +63,21 @@ TEST(DeadlineTest, CountsFromNow) {
   }
 }
 
+TEST(DeadlineTest, IsATimePointOfTheSteadyClock) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point now = Clock::now();
+  const Deadline deadline = now;
+  EXPECT_EQ(deadline.nanoseconds(), now.time_since_epoch().count());
+  EXPECT_TRUE(deadline.Passed());
+  EXPECT_FALSE(Deadline(now + std::chrono::hours(1)).Passed());
+  EXPECT_TRUE(Deadline(Clock::time_point::max()).infinite());
+  EXPECT_TRUE(Deadline(Clock::time_point::min()).Passed());
+  EXPECT_EQ(Deadline(std::chrono::time_point<Clock, std::chrono::seconds>(
+                         std::chrono::seconds(2)))
+                .nanoseconds(),
+            2'000'000'000);
+}
+
 TEST(DeadlineTest, PassesWithTime) {
   const Deadline soon = Deadline::After(milliseconds(1));
   while (!soon.Passed()) {

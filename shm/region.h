@@ -41,13 +41,13 @@ struct RegionOptions {
 
 // Region
 //
-// |         | Create, Attach | copy          | last handle of  | process dies |
-// |         |                |               | the process     | |
-// |---------+----------------+---------------+-----------------+----------------|
-// | Empty   | Mapped         | Empty         | --              | -- | | Mapped
-// | --             | both Mapped   | unmapped here;  | unmapped here; | | | |
-// (one mapping) | freed if no     | freed if no    | |         | | | process
-// has it  | process has it |
+// |        | Create, Attach | copy          | last handle of | process dies   |
+// |        |                |               | the process    |                |
+// |--------+----------------+---------------+----------------+----------------|
+// | Empty  | Mapped         | Empty         | --             | --             |
+// | Mapped | --             | both Mapped   | unmapped here; | unmapped here; |
+// |        |                | (one mapping) | freed if no    | freed if no    |
+// |        |                |               | process has it | process has it |
 //
 // Contract
 //   Placement:      private memory; what it refers to is shared. Its layout is

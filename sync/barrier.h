@@ -2,7 +2,7 @@
 //
 // `cohort::Barrier` lets a fixed number of parties, in one process or many, meet
 // round after round: each waits until all have arrived, then all go on. If one
-// of them dies in the barrier, the others are told; nobody waits for the dead.
+// of them dies while it waits there, the others are told.
 //
 //   struct Sweep { cohort::Barrier step{4}; ... };   // Made in shared memory.
 //
@@ -22,16 +22,19 @@
 // any goes on. It is given on arrival, by each party the same, since a function
 // cannot be kept in memory that several programs map:
 //
-//   index = sweep->step.arrive_and_wait([&] { Swap(sweep); });
+//   index = sweep->step.arrive_and_wait_for(absl::Minutes(1),
+//                                           [&] { Swap(sweep); });
 //
-// A process that dies before it arrives is not known to the barrier: wait with a
-// time limit, or watch the processes and abort(). Where each party comes once
-// and nobody needs to know who is missing, take sync/latch.h; threads of a
-// single process may take std::barrier.
+// A process that dies elsewhere, or when its round was already over, is not known
+// to the barrier: wait with a time limit, or watch the processes and abort(). A
+// new party may come in its place. Where each party comes once and nobody needs
+// to know who is missing, take sync/latch.h; threads of a single process may
+// take std::barrier.
 
 #ifndef COHORT_SYNC_BARRIER_H_
 #define COHORT_SYNC_BARRIER_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -238,7 +241,7 @@ class alignas(64) BasicBarrier final {
     // Those that a round needs, and as many for those that still leave the one
     // before; no more, for the last to arrive looks at each.
     const std::size_t slots =
-        2 * parties_ < kParties ? 2 * parties_ : std::size_t{kParties};
+        std::min(std::size_t{2} * parties_, std::size_t{kParties});
     return {state_, {slots_, slots}, runner_, parties_};
   }
 

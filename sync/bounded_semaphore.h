@@ -102,6 +102,7 @@ class BoundedSemaphore final {
 
   // Gives back `n` permits and wakes as many waiters, if any. All are given
   // back, or none and FailedPrecondition says how many the process holds.
+  // Requires 0 <= n <= max(), else it is fatal.
   absl::Status release(ptrdiff_t n = 1) {
     if (n < 0 || n > max()) [[unlikely]] {
       return Refuse(n, held());

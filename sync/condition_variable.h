@@ -19,15 +19,14 @@
 //
 //   // Another:
 //   cohort::MutexLock lock(board->mu);
-//   board->changed.wait(
-//       lock, [&] { return board->score >= 100 || lock.poisoned(); });
+//   while (board->score < 100 && !lock.poisoned()) board->changed.wait(lock);
 //   if (lock.poisoned()) ...             // As after every lock().
 //
 // Threads and processes die at any instruction; a notification does not die
 // with them. It stands in the memory until a waiter that lives has taken it,
 // with the mutex locked: if one is killed after that, the mutex is poisoned and
-// tells the next. Whoever waits for a process that may die looks for poison in
-// its predicate, as above, or waits for a time.
+// tells the next. Whoever waits for a process that may die looks for poison too,
+// as above, or waits for a time.
 //
 // What happens once and for all is a Latch (sync/latch.h); a flag without data
 // is an Event (sync/event.h). Threads of a single process should prefer
@@ -109,8 +108,8 @@ class ConditionVariable final {
 
   // Unlocks `lock`, blocks until notified, and locks it again. `lock` is
   // anything with lock() and unlock(): a MutexLock, a Mutex, a std::unique_lock
-  // of one. Of a RecursiveMutex all levels are unlocked. May return without a
-  // notification, rarely: look again.
+  // of one, a std::shared_lock of a SharedMutex. Of a RecursiveMutex all levels
+  // are unlocked. May return without a notification, rarely: look again.
   //
   // When a holder of the mutex dies while all others wait here, one of them
   // returns, finds it poisoned and can repair what the dead one left.
@@ -119,7 +118,8 @@ class ConditionVariable final {
     (void)wait_until(lock, Deadline::Infinite());
   }
 
-  // Likewise until `done()`, which is called with `lock` locked.
+  // Likewise until `done()`, which is called with `lock` locked. Clang's
+  // analysis wants to be told: [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { ... }.
   template <typename Lock, typename Predicate>
   void wait(Lock& lock, Predicate done) {
     while (!done()) wait(lock);
@@ -127,7 +127,8 @@ class ConditionVariable final {
 
   // Likewise, but no longer than until `deadline` (absolute, in ns of
   // CLOCK_MONOTONIC), and however long the lock takes after that. Returns false
-  // iff the time was over before it was notified.
+  // iff the time was over before it was notified, which the standard's calls
+  // std::cv_status::timeout.
   template <typename Lock>
   bool wait_until(Lock& lock, Deadline deadline) ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
@@ -217,8 +218,8 @@ class ConditionVariable final {
 
   std::atomic<uint64_t> word_ = 0;  // Bits: docs/design/condition_variable.md.
 };
-static_assert(sizeof(ConditionVariable) == 8 && alignof(ConditionVariable) == 8,
-              "shared ABI");
+static_assert(sizeof(ConditionVariable) == 8, "shared ABI");
+static_assert(alignof(ConditionVariable) == 8, "shared ABI");
 
 template <typename Lock>
 bool ConditionVariable::wait_until(Lock& lock, Deadline deadline) {

@@ -23,6 +23,7 @@
 #include "cohort/os/futex.h"
 #include "cohort/sync/mutex.h"
 #include "cohort/sync/recursive_mutex.h"
+#include "cohort/sync/shared_mutex.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/shared.h"
 #include "gtest/gtest.h"
@@ -812,6 +813,26 @@ TEST(ConditionVariableCrashTest, ADeadHolderIsFoundByAWaiter) {
   EXPECT_EQ(*told, 1);
 }
 
+TEST(ConditionVariableCrashTest, ADeadWriterIsFoundByAWaiter) {
+  struct Table {
+    SharedMutex mu;
+    ConditionVariable changed;
+  };
+  Shared<Table> table;
+  Child writer = Child::Fork([&] {
+    SharedMutexLock lock(table->mu);
+    table->changed.wait(lock);
+    return lock.poisoned() ? 0 : 1;
+  });
+  ASSERT_TRUE(writer.AwaitAsleepInFutex());
+  Child holder = Child::Fork([&] {
+    SharedMutexLock lock(table->mu);
+    return raise(SIGKILL);
+  });
+  EXPECT_EQ(holder.Wait(), KilledBy(SIGKILL));
+  EXPECT_EQ(writer.Wait(), Exited(0));
+}
+
 TEST(ConditionVariableCrashTest, ANotifierThatDiesHoldingHasPoisoned) {
   Shared<Arena> arena;
   Child waiter = Child::Fork([&] {
@@ -857,7 +878,7 @@ TEST(ConditionVariableLimitTest, MoreOwedThanCanBeCountedAreForAll) {
     arena->changed.notify_one();
     if (owed == 61) {
       EXPECT_EQ(arena->owed(), 63u);
-      EXPECT_EQ(arena->old(), 2u);
+      EXPECT_GE(arena->old(), 1u);  // The notified one may have returned.
       arena->changed.notify_all();
     }
     for (Child& waiter : young) EXPECT_EQ(waiter.Wait(), Exited(0));

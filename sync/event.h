@@ -134,7 +134,8 @@ class Event final {
 
   std::atomic<uint32_t> word_ = 0;
 };
-static_assert(sizeof(Event) == 4 && alignof(Event) == 4, "shared ABI");
+static_assert(sizeof(Event) == 4, "shared ABI");
+static_assert(alignof(Event) == 4, "shared ABI");
 
 }  // namespace cohort
 

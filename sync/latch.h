@@ -124,7 +124,8 @@ class Latch final {
 
   std::atomic<uint32_t> word_;
 };
-static_assert(sizeof(Latch) == 4 && alignof(Latch) == 4, "shared ABI");
+static_assert(sizeof(Latch) == 4, "shared ABI");
+static_assert(alignof(Latch) == 4, "shared ABI");
 
 }  // namespace cohort
 

@@ -12,7 +12,7 @@
 //   };
 //
 //   // `account` points into shared memory. The repair runs if a holder died:
-//   cohort::MutexLock lock(account->mu, [&] {
+//   cohort::MutexLock lock(account->mu, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
 //     account->cents = RecountFromJournal();
 //   });
 //   account->cents += 100;

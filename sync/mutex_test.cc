@@ -437,6 +437,11 @@ TEST(MutexTest, UniqueLockWaitsForADuration) {
     });
     EXPECT_EQ(child.Wait(), Exited(0));
   }
+  {
+    const auto soon = std::chrono::steady_clock::now() + milliseconds(5);
+    std::unique_lock until(*mu, soon);
+    EXPECT_TRUE(until.owns_lock());
+  }
   std::unique_lock lock(*mu, std::try_to_lock);
   EXPECT_TRUE(lock.owns_lock());
 }

@@ -202,6 +202,11 @@ class ABSL_SCOPED_LOCKABLE [[nodiscard]] RecursiveMutexLock final {
   RecursiveMutexLock(const RecursiveMutexLock&) = delete;
   RecursiveMutexLock& operator=(const RecursiveMutexLock&) = delete;
 
+  // As of the mutex.
+  [[nodiscard]] bool poisoned() const ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return mu_.poisoned();
+  }
+
   // As of a std::unique_lock.
   [[nodiscard]] RecursiveMutex* mutex() const ABSL_LOCK_RETURNED(mu_) {
     return &mu_;

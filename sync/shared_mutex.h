@@ -39,6 +39,7 @@
 #include "absl/base/thread_annotations.h"
 #include "cohort/os/deadline.h"
 #include "cohort/os/robust.h"
+#include "cohort/sync/internal/lock_word.h"
 
 namespace cohort {
 
@@ -71,7 +72,8 @@ inline constexpr uint32_t kWriting = 3;    // None is.
 // The index of a thread's first choice among `count` slots. Neighbouring thread
 // ids, and those at a regular distance, get different ones.
 [[nodiscard]] inline uint32_t HomeOf(uint32_t tid, size_t count) {
-  return static_cast<uint32_t>((uint64_t{tid * 0x9e3779b9u} * count) >> 32);
+  const uint32_t mixed = tid * 0x9e3779b9u;
+  return static_cast<uint32_t>((uint64_t{mixed} * count) >> 32);
 }
 
 // The paths on which somebody is in the way. The first says `taken` where this
@@ -221,6 +223,13 @@ class ABSL_LOCKABLE BasicSharedMutex final {
     return gate_.poisoned != 0;
   }
 
+  // Returns true iff its last writer, or whoever waited for readers to leave,
+  // died and nobody has held it since. Stale when it returns.
+  [[nodiscard]] bool abandoned() const {
+    return (gate_.word.load(std::memory_order_relaxed) &
+            sync_internal::kOwnerDied) != 0;
+  }
+
   // Declares the data behind the mutex whole again.
   void clear_poison() ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) {
     gate_.poisoned = 0;
@@ -320,18 +329,38 @@ class ABSL_SCOPED_LOCKABLE [[nodiscard]] SharedMutexLock final {
     }
   }
 
-  ~SharedMutexLock() ABSL_UNLOCK_FUNCTION() { mu_.unlock(); }
+  ~SharedMutexLock() ABSL_UNLOCK_FUNCTION() {
+    if (held_) mu_.unlock();
+  }
 
   SharedMutexLock(const SharedMutexLock&) = delete;
   SharedMutexLock& operator=(const SharedMutexLock&) = delete;
+
+  // Lets go in the middle of the scope and takes it again, as a
+  // ConditionVariable does. Require that it is held, or is not.
+  void unlock() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    held_ = false;
+    mu_.unlock();
+  }
+  void lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    mu_.lock();
+    held_ = true;
+  }
 
   // As of the mutex.
   [[nodiscard]] bool poisoned() const ABSL_NO_THREAD_SAFETY_ANALYSIS {
     return mu_.poisoned();
   }
 
+  // As of a std::unique_lock.
+  [[nodiscard]] BasicSharedMutex<kReaders>* mutex() const
+      ABSL_LOCK_RETURNED(mu_) {
+    return &mu_;
+  }
+
  private:
   BasicSharedMutex<kReaders>& mu_;
+  bool held_ = true;
 };
 
 // Reads for the length of a scope.
