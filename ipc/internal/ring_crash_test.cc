@@ -502,11 +502,12 @@ TEST_F(RingCrashTest, WokenConsumerOwesAWakeUp) {
              const int got = told_->got[0];
              EXPECT_THAT(got, AnyOf(1, 2));
              const std::vector<int> ids = Drain();
+             // Whichever the other got: its slice may end while the victim,
+             // woken first, is on its way.
              if (point.finished()) {
-               EXPECT_EQ(got, 2);
                EXPECT_THAT(ids, ElementsAre());
              } else {
-               EXPECT_THAT(ids, AnyOf(ElementsAre(), ElementsAre(2)));
+               EXPECT_THAT(ids, AnyOf(ElementsAre(), ElementsAre(3 - got)));
              }
              CheckUsable();
            }},
