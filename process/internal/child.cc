@@ -82,18 +82,13 @@ void PrintException(const absl::Status& outcome) {
 
 // What a child does from the moment it has its descriptors; returns its exit
 // code. An error in `call` says why the child cannot be ready.
-int Live(os::Descriptor report, absl::StatusOr<BoundCall> call, bool await_go) {
+int Live(os::Descriptor report, absl::StatusOr<BoundCall> call) {
   if (!call.ok()) {
     Send(report, Report::Kind::kRefused, call.status());
     std::_Exit(kFailed);
   }
   // A parent that is gone will not miss the child.
   if (!Send(report, Report::Kind::kReady)) std::_Exit(kFailed);
-  if (await_go) {
-    absl::StatusOr<os::Message> go =
-        os::ReceiveMessage(report, kGo.size(), 0, Deadline::Infinite());
-    if (!go.ok()) std::_Exit(kFailed);
-  }
   is_bootstrapping = false;
   absl::StatusOr<int> returned = (*std::move(call)).RunForExitCode();
   if (returned.ok()) return ExitCode(*returned);
@@ -211,12 +206,18 @@ void RunSpawned() {
   if (!start.ok()) RefuseToBeRunByHand(start.status());
   BecomeChild(start->name);
   absl::StatusOr<BoundCall> call = Prepare(*start);
-  std::exit(Live(*std::move(report), std::move(call), /*await_go=*/false));
+  std::exit(Live(*std::move(report), std::move(call)));
 }
 
 void RunForked(ForkedStart start) noexcept {
   is_bootstrapping = true;
   BecomeChild(start.name);
+  // Nothing of the call runs before the parent watches: where SIGCHLD is
+  // ignored, a child that ended sooner would leave it nothing to open.
+  if (!os::ReceiveMessage(start.report, kGo.size(), 0, Deadline::Infinite())
+           .ok()) {
+    std::_Exit(kFailed);
+  }
   absl::StatusOr<BoundCall> call =
       absl::StatusOr<BoundCall>(absl::InternalError("never decoded"));
   if (absl::Status armed = Arm(std::move(start.lifeline)); !armed.ok()) {
@@ -225,8 +226,7 @@ void RunForked(ForkedStart start) noexcept {
     call = DecodeCall(start.call.bytes(), std::move(start.call.descriptors()));
   }
   start.call = Frame();
-  const int code = Live(std::move(start.report), std::move(call),
-                        /*await_go=*/true);
+  const int code = Live(std::move(start.report), std::move(call));
   // Not exit(): what its handlers would end is the parent's.
   try {
     std::cout.flush();

@@ -57,7 +57,8 @@ struct StartMessage {
   }
 };
 
-// Sent to a forked child, which has all the rest in its memory.
+// Sent to a forked child, which has all the rest in its memory, once it is
+// watched.
 inline constexpr std::string_view kGo = "go";
 
 // Sent to the parent.
