@@ -3,15 +3,14 @@
 #include "cohort/os/process_id.h"
 
 #include <sched.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <atomic>
 #include <cerrno>
 #include <new>
 
-#include "cohort/os/check.h"
 #include "cohort/os/status.h"
+#include "cohort/os/wiped_on_fork.h"
 
 // GCC says it with a macro, Clang with a feature.
 #if defined(__SANITIZE_THREAD__)
@@ -62,20 +61,12 @@ bool IsSingleThreaded() {
 
 namespace {
 
-// A page that the kernel clears in every copy of the process, whichever way the
-// copy was made. It holds which process of a line of copies this is; 0: a copy
-// in which nobody has asked yet.
+// Which process of a line of copies this is; 0: a copy in which nobody has
+// asked yet.
 std::atomic<uint64_t>& WipedOnFork() {
-  static std::atomic<uint64_t>* const word = [] {
-    void* const page =
-        mmap(nullptr, sizeof(std::atomic<uint64_t>), PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    Check(page != MAP_FAILED && madvise(page, sizeof(std::atomic<uint64_t>),
-                                        MADV_WIPEONFORK) == 0,
-          "no page that a fork clears: Linux 4.14 and memory for one page are "
-          "needed");
-    return new (page) std::atomic<uint64_t>(0);
-  }();
+  static std::atomic<uint64_t>* const word =
+      new (MapWipedOnFork(sizeof(std::atomic<uint64_t>)))
+          std::atomic<uint64_t>(0);
   return *word;
 }
 

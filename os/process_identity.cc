@@ -15,7 +15,7 @@
 #include <cstring>
 #include <new>
 
-#include "cohort/os/check.h"
+#include "cohort/os/wiped_on_fork.h"
 
 namespace cohort::os {
 namespace {
@@ -100,13 +100,7 @@ ProcessIdentity ProcessIdentity::Bind() {
   const SavedErrno saved;
   std::atomic<uint64_t>* cache = cache_.load(std::memory_order_acquire);
   if (cache == &nobody_asked) {
-    void* const page =
-        mmap(nullptr, sizeof(std::atomic<uint64_t>), PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    Check(page != MAP_FAILED && madvise(page, sizeof(std::atomic<uint64_t>),
-                                        MADV_WIPEONFORK) == 0,
-          "no page that a fork clears: Linux 4.14 and memory for one page are "
-          "needed");
+    void* const page = MapWipedOnFork(sizeof(std::atomic<uint64_t>));
     auto* const made = new (page) std::atomic<uint64_t>(0);
     // Another thread may have been first; its page holds.
     if (cache_.compare_exchange_strong(cache, made)) {

@@ -14,6 +14,7 @@
 #include "cohort/os/check.h"
 #include "cohort/os/cpu.h"
 #include "cohort/os/membarrier.h"
+#include "cohort/os/wiped_on_fork.h"
 
 namespace cohort::os {
 namespace {
@@ -69,13 +70,8 @@ RobustThread& RobustThread::Bind() {
 
   RobustThread* self = self_;
   if (self == &unbound_) {
-    void* pages = mmap(nullptr, sizeof(RobustThread), PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) Fatal("no memory for a thread's robust list");
-    if (madvise(pages, sizeof(RobustThread), MADV_WIPEONFORK) != 0) {
-      Fatal("this kernel has no MADV_WIPEONFORK (Linux 4.14)");
-    }
-    self = static_cast<RobustThread*>(pages);  // Zero bytes are its state.
+    // Zero bytes are its state.
+    self = static_cast<RobustThread*>(MapWipedOnFork(sizeof(RobustThread)));
     static const ExitKey exit_key = [] {
       ExitKey made;
       made.valid = pthread_key_create(&made.key, &AtThreadExit) == 0;
