@@ -100,14 +100,14 @@ absl::StatusOr<Region> Region::Create(const RegionOptions& options) {
   if (options.size == 0 ||
       options.size > std::numeric_limits<int64_t>::max() - 2 * page) {
     return absl::InvalidArgumentError(
-        absl::StrCat("region ", options.name, ": a size of ", options.size,
+        absl::StrCat("region ", options.label, ": a size of ", options.size,
                      " bytes; ask for at least 1, and less than 2^63"));
   }
   absl::StatusOr<uint64_t> pid_namespace = os::PidNamespace();
   if (!pid_namespace.ok()) return pid_namespace.status();
   const size_t file_size = page + PagesOf(options.size);
   absl::StatusOr<os::Descriptor> memory =
-      os::CreateSealedMemfd(options.name, file_size);
+      os::CreateSealedMemfd(options.label, file_size);
   if (!memory.ok()) return memory.status();
   absl::StatusOr<os::Mapping> mapping = os::Mapping::Map(*memory, file_size);
   if (!mapping.ok()) return mapping.status();

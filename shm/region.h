@@ -34,7 +34,7 @@ struct RegionOptions {
   // Bytes for the user; at least 1.
   size_t size = 0;
   // What /proc/PID/maps and /proc/PID/fd show. No other purpose.
-  std::string name = "region";
+  std::string label = "region";
   // What lies in it: TypeTag<T>() of shm/type_tag.h, or 0 for mere bytes.
   uint64_t type_tag = 0;
 };

@@ -110,7 +110,7 @@ TEST_F(RegionTest, MappingLivesAsLongAsAnyHandle) {
 TEST_F(RegionTest, AttachedHandleSeesTheSameBytes) {
   ASSERT_OK_AND_ASSIGN(
       const Region made,
-      Region::Create({.size = 5000, .name = "seen", .type_tag = 42}));
+      Region::Create({.size = 5000, .label = "seen", .type_tag = 42}));
   ASSERT_OK_AND_ASSIGN(const Region got, AttachTo(made));
   EXPECT_EQ(got.size(), 5000u);
   EXPECT_EQ(got.type_tag(), 42u);

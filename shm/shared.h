@@ -74,8 +74,8 @@ class Shared final {
   template <typename... Args>
   static absl::StatusOr<Shared> Create(Args&&... args) {
     CheckType();
-    absl::StatusOr<Region> region =
-        Region::Create({.size = sizeof(T), .name = "shared", .type_tag = kTag});
+    absl::StatusOr<Region> region = Region::Create(
+        {.size = sizeof(T), .label = "shared", .type_tag = kTag});
     if (!region.ok()) return region.status();
     void* const place = region->bytes().data();
     if constexpr (std::is_aggregate_v<T>) {

@@ -146,7 +146,7 @@ absl::StatusOr<Ring> Ring::Create(const RingOptions& options) {
       std::bit_ceil(std::max(options.capacity, 2 * kUnit));
   absl::StatusOr<Region> region =
       Region::Create({.size = sizeof(Shared) + capacity,
-                      .name = options.name,
+                      .label = options.name,
                       .type_tag = options.type_tag});
   if (!region.ok()) return region.status();
   Ring ring(*std::move(region));
