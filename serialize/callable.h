@@ -46,30 +46,9 @@
 #include "absl/status/statusor.h"
 #include "cohort/serialize/code_ref.h"
 #include "cohort/serialize/codec.h"
+#include "cohort/serialize/result_of.h"
 
 namespace cohort {
-
-// What the caller gets of a function that returns R: void and absl::Status
-// become absl::Status, T and absl::StatusOr<T> become absl::StatusOr<T>, and a
-// reference becomes a copy of what it refers to. `value` is that T, or void.
-template <class R>
-struct ResultOf {
-  using type = absl::StatusOr<R>;
-  using value = R;
-};
-template <class R>
-requires(std::is_reference_v<R> || std::is_const_v<R>) struct ResultOf<R>
-    : ResultOf<std::remove_cvref_t<R>> {
-};
-template <>
-struct ResultOf<void> {
-  using type = absl::Status;
-  using value = void;
-};
-template <>
-struct ResultOf<absl::Status> : ResultOf<void> {};
-template <class T>
-struct ResultOf<absl::StatusOr<T>> : ResultOf<T> {};
 
 namespace serialize_internal {
 

@@ -40,15 +40,12 @@
 #include <deque>
 #include <forward_list>
 #include <functional>
-#include <initializer_list>
 #include <list>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
-#include <span>
 #include <string>
-#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <unordered_map>
@@ -60,9 +57,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "cereal/cereal.hpp"
 #include "cereal/types/atomic.hpp"
 #include "cereal/types/base_class.hpp"
@@ -76,6 +71,7 @@
 #include "cereal/types/string.hpp"
 #include "cereal/types/utility.hpp"
 #include "cohort/os/descriptor.h"
+#include "cohort/serialize/internal/members.h"
 
 namespace cohort {
 
@@ -349,83 +345,23 @@ enum class Flaw {
 };
 
 template <class T>
-inline constexpr bool kIsView = false;
-template <class C, class R>
-inline constexpr bool kIsView<std::basic_string_view<C, R>> = true;
-template <class T, size_t N>
-inline constexpr bool kIsView<std::span<T, N>> = true;
-template <class T>
-inline constexpr bool kIsView<std::initializer_list<T>> = true;
-template <class T>
-inline constexpr bool kIsView<absl::Span<T>> = true;
-template <>
-inline constexpr bool kIsView<absl::string_view> = true;
-
-template <class T>
 inline constexpr bool kIsErased = std::is_same_v<T, std::any>;
 template <class S>
 inline constexpr bool kIsErased<std::function<S>> = true;
-
-template <class T>
-inline constexpr bool kIsReferenceWrapper = false;
-template <class T>
-inline constexpr bool kIsReferenceWrapper<std::reference_wrapper<T>> = true;
 
 // `in_place`: for a value that is read where it stands, as members of a class
 // are, and so need not be constructible.
 template <class T, bool in_place = false>
 constexpr Flaw FindFlaw();
 
-// Stand-ins for the initializers of the aggregate A: `Anything` becomes a
-// member of any type, `Flawed` only one that cannot travel.
-template <class A>
-struct Anything {
+// For HasMember(): one that cannot travel.
+struct CannotTravel {
   template <class T>
-  // NOLINTNEXTLINE(google-explicit-constructor): that is its purpose.
-  requires(!std::is_same_v<std::remove_cv_t<T>, A>) constexpr operator T()
-      const noexcept;
-};
-template <class T, class A>
-constexpr bool IsFlawedMember() {
-  if constexpr (std::is_same_v<std::remove_cv_t<T>, A>) {
-    return false;
-  } else {
+  static constexpr bool Finds() {
     constexpr Flaw flaw = FindFlaw<T>();
     return flaw != Flaw::kNone && flaw != Flaw::kNotConstructible;
   }
-}
-template <class A>
-struct Flawed {
-  template <class T>
-  // NOLINTNEXTLINE(google-explicit-constructor): likewise.
-  requires(IsFlawedMember<T, A>()) constexpr operator T() const noexcept;
 };
-template <class A, size_t>
-using AnythingAt = Anything<A>;
-
-template <class A, size_t... I>
-constexpr bool TakesAnything(std::index_sequence<I...>) {
-  return requires { A{AnythingAt<A, I>{}...}; };
-}
-template <class A, size_t... I>
-constexpr bool TakesFlawed(std::index_sequence<I...>) {
-  return requires { A{AnythingAt<A, I>{}..., Flawed<A>{}}; };
-}
-
-// Whether one of the members of the aggregate T, its array elements included,
-// cannot travel. Looks at the first 24 of them.
-template <class T, size_t At = 0>
-constexpr bool HoldsFlaw() {
-  if constexpr (!std::is_aggregate_v<T> || std::is_empty_v<T> || At == 24) {
-    return false;
-  } else if constexpr (TakesFlawed<T>(std::make_index_sequence<At>())) {
-    return true;
-  } else if constexpr (TakesAnything<T>(std::make_index_sequence<At + 1>())) {
-    return HoldsFlaw<T, At + 1>();
-  } else {
-    return false;
-  }
-}
 
 template <class... T>
 constexpr Flaw FirstFlaw(Types<T...>) {
@@ -487,7 +423,7 @@ constexpr Flaw FindFlaw() {
     } else if constexpr (shape == Shape::kUnit ||
                          (shape == Shape::kBytes && std::is_class_v<T> &&
                           Known<T>::kShape == Shape::kNone)) {
-      if constexpr (HoldsFlaw<T>()) {
+      if constexpr (HasMember<T, CannotTravel>()) {
         return Flaw::kHolds;
       } else {
         return in_place || std::is_default_constructible_v<T>
@@ -552,6 +488,11 @@ concept Encodable = (serialize_internal::FindFlaw<T>() ==
 // carrier may copy a value in place.
 template <class T>
 inline constexpr bool kEncodesAsBytes = serialize_internal::IsBytes<T>();
+
+// True where the compiler sees that no value of this type brings descriptors; a
+// type with a serialize() of its own might.
+template <class T>
+inline constexpr bool kNeverOwnsDescriptors = serialize_internal::IsFlat<T>();
 
 namespace serialize_internal {
 
