@@ -10,6 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "cohort/os/status.h"
 
+// Newer than some <sys/mman.h>; an old kernel refuses it.
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 namespace cohort::os {
 
 absl::StatusOr<Mapping> Mapping::Map(const Descriptor& file, size_t size,
@@ -26,6 +31,21 @@ absl::StatusOr<Mapping> Mapping::Map(const Descriptor& file, size_t size,
   mapping.data_ = static_cast<std::byte*>(address);
   mapping.size_ = size;
   return mapping;
+}
+
+absl::Status Mapping::Populate() const {
+  while (madvise(data_, size_, MADV_POPULATE_WRITE) != 0) {
+    if (errno == EINTR || errno == EAGAIN) continue;
+    // A kernel before 5.14: the pages are mapped at first touch.
+    if (errno == EINVAL || errno == ENOSYS) break;
+    return ErrnoStatus(errno, "madvise(MADV_POPULATE_WRITE)",
+                       absl::StrCat(size_, " bytes"));
+  }
+  return absl::OkStatus();
+}
+
+void Mapping::AdviseHugePages() const {
+  (void)madvise(data_, size_, MADV_HUGEPAGE);
 }
 
 void Mapping::Reset() {

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cohort/os/descriptor.h"
 
@@ -41,6 +42,14 @@ class Mapping final {
 
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] size_t size() const { return size_; }
+
+  // Takes all pages now, for this process too. ResourceExhausted where memory
+  // is short.
+  [[nodiscard]] absl::Status Populate() const;
+
+  // Asks for huge pages. Advice: the kernel may have none, or be told by its
+  // administrator to give none (transparent_hugepage/shmem_enabled).
+  void AdviseHugePages() const;
 
   // Unmaps it now.
   void Reset();

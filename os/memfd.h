@@ -16,18 +16,29 @@
 #include <cstddef>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cohort/os/descriptor.h"
 
 namespace cohort::os {
 
-// Returns a zero-filled memory file of `size` bytes, mode 0600, not executable
-// where the kernel can forbid it, close-on-exec, its size sealed. `name` is
-// what /proc shows, at most 200 bytes of it. The pages are taken at first
-// touch; where memory runs out then, the kernel's out-of-memory killer decides.
+// Returns an empty memory file, mode 0600, not executable where the kernel can
+// forbid it, close-on-exec, not sealed yet. `label` is what /proc shows, at most
+// 200 bytes of it. With `huge_pages` it lies in those that the administrator
+// has reserved (vm.nr_hugepages), its size is a multiple of PageSizeOf() it
+// (os/file.h), and it is written through mappings only.
+absl::StatusOr<Descriptor> CreateMemfd(const std::string& label,
+                                       bool huge_pages = false);
+
+// Fixes the size of `memfd` for good, and its seals with it.
+absl::Status SealSize(const Descriptor& memfd);
+
+// Returns such a file of `size` bytes, zero-filled and sealed. The pages are
+// taken at first touch; where memory runs out then, the kernel's out-of-memory
+// killer decides.
 // InvalidArgument: size 0. ResourceExhausted: no descriptors or memory left, or
 // `size` is beyond what a file may have (`ulimit -f`).
-absl::StatusOr<Descriptor> CreateSealedMemfd(const std::string& name,
+absl::StatusOr<Descriptor> CreateSealedMemfd(const std::string& label,
                                              size_t size);
 
 // Returns the size of `memfd` after a check that nobody can change it any more;

@@ -33,14 +33,6 @@ constexpr int kThreadsOfTools = 0;
 
 }  // namespace
 
-absl::StatusOr<uint64_t> PidNamespace() {
-  struct stat facts;
-  if (stat("/proc/self/ns/pid", &facts) != 0) {
-    return ErrnoStatus(errno, "stat", "/proc/self/ns/pid");
-  }
-  return static_cast<uint64_t>(facts.st_ino);
-}
-
 int ThreadCount() {
   struct stat facts;
   // A directory has one link per entry, and two of its own.
@@ -61,13 +53,17 @@ bool IsSingleThreaded() {
 
 namespace {
 
-// Which process of a line of copies this is; 0: a copy in which nobody has
-// asked yet.
-std::atomic<uint64_t>& WipedOnFork() {
-  static std::atomic<uint64_t>* const word =
-      new (MapWipedOnFork(sizeof(std::atomic<uint64_t>)))
-          std::atomic<uint64_t>(0);
-  return *word;
+// What is true of one process and of no copy of it; 0: nobody has asked yet.
+struct OfThisProcess {
+  // Which process of a line of copies this is.
+  std::atomic<uint64_t> generation = 0;
+  std::atomic<uint64_t> pid_namespace = 0;
+};
+
+OfThisProcess& WipedOnFork() {
+  static OfThisProcess* const facts =
+      new (MapWipedOnFork(sizeof(OfThisProcess))) OfThisProcess();
+  return *facts;
 }
 
 // Copied by fork, so that a copy goes on counting where its parent was.
@@ -75,8 +71,24 @@ std::atomic<uint64_t> last_generation = 0;
 
 }  // namespace
 
+// A process stays in its namespace for life: unshare(2) and setns(2) choose one
+// for its children only.
+absl::StatusOr<uint64_t> PidNamespace() {
+  std::atomic<uint64_t>& known = WipedOnFork().pid_namespace;
+  if (const uint64_t number = known.load(std::memory_order_relaxed);
+      number != 0) {
+    return number;
+  }
+  struct stat facts;
+  if (stat("/proc/self/ns/pid", &facts) != 0) {
+    return ErrnoStatus(errno, "stat", "/proc/self/ns/pid");
+  }
+  known.store(facts.st_ino, std::memory_order_relaxed);
+  return static_cast<uint64_t>(facts.st_ino);
+}
+
 Creator::Creator() {
-  std::atomic<uint64_t>& current = WipedOnFork();
+  std::atomic<uint64_t>& current = WipedOnFork().generation;
   generation_ = current.load(std::memory_order_acquire);
   if (generation_ != 0) return;
   const uint64_t mine = last_generation.fetch_add(1) + 1;
@@ -85,7 +97,8 @@ Creator::Creator() {
 }
 
 bool Creator::IsMe() const {
-  return WipedOnFork().load(std::memory_order_acquire) == generation_;
+  return WipedOnFork().generation.load(std::memory_order_acquire) ==
+         generation_;
 }
 
 }  // namespace cohort::os

@@ -14,7 +14,8 @@ namespace cohort::os {
 
 // The number of the caller's PID namespace. Two processes may share robust
 // locks only where theirs are equal: the kernel compares thread numbers, and a
-// number means another thread in another namespace.
+// number means another thread in another namespace. Costs a load, after the
+// first call of a process.
 absl::StatusOr<uint64_t> PidNamespace();
 
 // How many threads this process has now; at least 1. A thread that pthread_join

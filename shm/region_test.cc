@@ -60,6 +60,12 @@ os::Mapping WholeFile(const Region& region) {
   return *std::move(mapping);
 }
 
+// Where its header lies: docs/formats/region_header.md.
+constexpr size_t kHeaderSize = 256;
+std::byte* HeaderOf(const os::Mapping& file) {
+  return file.data() + file.size() - kHeaderSize;
+}
+
 TEST_F(RegionTest, IsZeroAlignedAndOfTheSizeAskedFor) {
   for (const size_t size :
        {size_t{1}, size_t{4095}, size_t{4096}, size_t{4097}, size_t{3} << 20}) {
@@ -164,15 +170,15 @@ TEST_F(RegionTest, ChecksEachFieldOfTheHeader) {
     size_t size;
   };
   constexpr Field kFields[] = {
-      {"magic", 0, 8},        {"abi_version", 8, 4},   {"byte_order", 12, 4},
-      {"word_size", 16, 4},   {"futex_offset", 20, 4}, {"pid_namespace", 24, 8},
-      {"user_offset", 32, 8},
+      {"magic", 0, 8},      {"abi_version", 8, 4},   {"byte_order", 12, 4},
+      {"word_size", 16, 4}, {"futex_offset", 20, 4}, {"pid_namespace", 24, 8},
+      {"name", 56, 200},
   };
   ASSERT_OK_AND_ASSIGN(const Region region, Region::Create(100));
   const os::Mapping file = WholeFile(region);
   for (const Field& field : kFields) {
     for (size_t i = 0; i < field.size; ++i) {
-      std::byte& byte = file.data()[field.offset + i];
+      std::byte& byte = HeaderOf(file)[field.offset + i];
       byte ^= std::byte(0x10);
       EXPECT_THAT(AttachTo(region), StatusIs(kRefused)) << field.name;
       byte ^= std::byte(0x10);
@@ -180,13 +186,13 @@ TEST_F(RegionTest, ChecksEachFieldOfTheHeader) {
     }
   }
   for (const uint64_t size :
-       {uint64_t{0}, uint64_t{4097}, uint64_t{8192}, UINT64_MAX,
+       {uint64_t{0}, uint64_t{3841}, uint64_t{4096}, UINT64_MAX,
         UINT64_MAX - 4095, uint64_t{1} << 63}) {
-    std::memcpy(file.data() + 40, &size, sizeof(size));
+    std::memcpy(HeaderOf(file) + 32, &size, sizeof(size));
     EXPECT_THAT(AttachTo(region), StatusIs(kRefused)) << size;
   }
-  const uint64_t largest = 4096;
-  std::memcpy(file.data() + 40, &largest, sizeof(largest));
+  const uint64_t largest = 4096 - kHeaderSize;
+  std::memcpy(HeaderOf(file) + 32, &largest, sizeof(largest));
   ASSERT_OK_AND_ASSIGN(const Region got, AttachTo(region));
   EXPECT_EQ(got.size(), largest);
 }
@@ -194,11 +200,12 @@ TEST_F(RegionTest, ChecksEachFieldOfTheHeader) {
 TEST_F(RegionTest, SurvivesAnyHeader) {
   ASSERT_OK_AND_ASSIGN(const Region region, Region::Create(10000));
   const os::Mapping file = WholeFile(region);
-  std::vector<std::byte> good(file.data(), file.data() + 64);
+  std::byte* const header = HeaderOf(file);
+  const std::vector<std::byte> good(header, header + kHeaderSize);
   std::mt19937_64 random(1);
   for (int round = 0; round < 5000; ++round) {
     for (uint64_t n = random() % 4 + 1; n > 0; --n) {
-      file.data()[random() % 64] = std::byte(random());
+      header[random() % 64] = std::byte(random());
     }
     const absl::StatusOr<Region> got = AttachTo(region);
     if (got.ok()) {  // Whatever it says it has, it has.
@@ -207,7 +214,7 @@ TEST_F(RegionTest, SurvivesAnyHeader) {
     } else {
       EXPECT_THAT(got, StatusIs(kRefused));
     }
-    std::copy(good.begin(), good.end(), file.data());
+    std::copy(good.begin(), good.end(), header);
   }
 }
 
