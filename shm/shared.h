@@ -17,8 +17,9 @@
 //   (*board)->score += 1;
 //
 // T lies at another address in each process: no pointers, references, strings
-// or containers in it, no virtual functions. The object is never destroyed; its
-// memory goes when the last handle of the last process has gone.
+// or containers in it, no virtual functions (shm/sharable.h). The object is
+// never destroyed; its memory goes when the last handle of the last process has
+// gone.
 //
 // For many small objects put them into one struct; for raw bytes or a size that
 // is known at run time only, take a Region (shm/region.h).
@@ -36,6 +37,7 @@
 #include "cohort/os/check.h"
 #include "cohort/os/descriptor.h"
 #include "cohort/shm/region.h"
+#include "cohort/shm/sharable.h"
 #include "cohort/shm/type_tag.h"
 
 namespace cohort {
@@ -73,7 +75,7 @@ class Shared final {
   // braces; without any, every member has its initial value.
   template <typename... Args>
   static absl::StatusOr<Shared> Create(Args&&... args) {
-    CheckType();
+    CheckSharable<T>();
     absl::StatusOr<Region> region = Region::Create(
         {.size = sizeof(T), .label = "shared", .type_tag = kTag});
     if (!region.ok()) return region.status();
@@ -88,7 +90,7 @@ class Shared final {
 
   // The T in a region that another process made by Create().
   static absl::StatusOr<Shared> Attach(Region region) {
-    CheckType();
+    CheckSharable<T>();
     if (region.type_tag() != kTag || region.size() != sizeof(T)) {
       return absl::FailedPreconditionError(
           "shared: the region received holds an object of another type; hand "
@@ -136,19 +138,6 @@ class Shared final {
 
  private:
   static constexpr uint64_t kTag = TypeTag<T>("shared");
-
-  static constexpr void CheckType() {
-    static_assert(std::is_trivially_destructible_v<T>,
-                  "cohort: an object in shared memory is never destroyed, so "
-                  "Shared<T> takes only types without a destructor of their "
-                  "own: no strings, containers or owners of anything");
-    static_assert(!std::is_polymorphic_v<T>,
-                  "cohort: virtual functions are found through a pointer, "
-                  "which means nothing in another process; Shared<T> takes "
-                  "only types without them");
-    static_assert(alignof(T) <= 4096,
-                  "cohort: Shared<T> aligns to a page of 4096 bytes, no more");
-  }
 
   explicit Shared(Region region)
       : region_(std::move(region)),

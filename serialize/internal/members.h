@@ -21,6 +21,7 @@
 #define COHORT_SERIALIZE_INTERNAL_MEMBERS_H_
 
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <initializer_list>
 #include <span>
@@ -39,7 +40,10 @@ template <class A>
 struct Anything {
   template <class M>
   // NOLINTNEXTLINE(google-explicit-constructor): that is its purpose.
-  requires(!std::is_same_v<std::remove_cv_t<M>, A>) operator M() const noexcept;
+  requires(!std::is_same_v<std::remove_cv_t<M>, A>) operator M()
+      const noexcept {
+    std::terminate();
+  }
 };
 template <class M, class A, class Judge>
 constexpr bool Finds() {
@@ -53,7 +57,9 @@ template <class A, class Judge>
 struct Found {
   template <class M>
   // NOLINTNEXTLINE(google-explicit-constructor): likewise.
-  requires(Finds<M, A, Judge>()) operator M() const noexcept;
+  requires(Finds<M, A, Judge>()) operator M() const noexcept {
+    std::terminate();
+  }
 };
 // Two that tell of references: an object from elsewhere, which is not copied
 // for what can only refer to it, and a value of a type without a default.
@@ -62,7 +68,9 @@ struct Elsewhere {
   template <class M>
   // NOLINTNEXTLINE(google-explicit-constructor): likewise.
   requires(!std::is_same_v<std::remove_cv_t<M>, A>) operator M&()
-      const noexcept;
+      const noexcept {
+    std::terminate();
+  }
 };
 template <class A>
 struct NoDefault {
@@ -70,7 +78,9 @@ struct NoDefault {
   // NOLINTNEXTLINE(google-explicit-constructor): likewise.
   requires(!std::is_same_v<std::remove_cv_t<M>, A> &&
            !std::is_default_constructible_v<M>)
-  operator M() const noexcept;
+  operator M() const noexcept {
+    std::terminate();
+  }
 };
 
 template <class StandIn, size_t>
