@@ -257,6 +257,23 @@ absl::StatusOr<ShareableList> ShareableList::Create(
   return Attach(*std::move(region));
 }
 
+absl::StatusOr<ShareableList> ShareableList::CreateNamed(
+    std::string_view name, const std::vector<Value>& values) {
+  const absl::StatusOr<size_t> size = SizeFor(values);
+  if (!size.ok()) return size.status();
+  absl::StatusOr<Region> region = Region::CreateNamed(
+      name, {.size = *size, .type_tag = Tag()},
+      [&](std::span<std::byte> memory) { Lay(values, memory); });
+  if (!region.ok()) return region.status();
+  return Attach(*std::move(region));
+}
+
+absl::StatusOr<ShareableList> ShareableList::Open(std::string_view name) {
+  absl::StatusOr<Region> region = Region::Open(name);
+  if (!region.ok()) return region.status();
+  return Attach(*std::move(region));
+}
+
 absl::StatusOr<ShareableList> ShareableList::Attach(Region region) {
   if (region.type_tag() != 0 && region.type_tag() != Tag()) {
     return absl::FailedPreconditionError(

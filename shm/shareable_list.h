@@ -21,6 +21,11 @@
 // is longer is refused; what fits may be of another type. And zero bytes at the
 // end of a str or bytes are lost, for room that is not used looks the same.
 //
+// A name and its end are as Region (shm/region.h) says. Python, however, takes
+// a name away when it exits that it merely attached to, unless told not to:
+//
+//   resource_tracker.unregister(settings.shm._name, "shared_memory")
+//
 // The layout has no place for a lock. Where one process writes while another
 // reads, agree on one: `Shared<Mutex>` (shm/shared.h) among C++ programs, and
 // with Python a message to and fro. For values that only C++ sees take
@@ -35,6 +40,7 @@
 #include <iterator>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -104,6 +110,12 @@ class ShareableList final {
 
   // A new list without a name; handles to it travel.
   static absl::StatusOr<ShareableList> Create(const std::vector<Value>& values);
+
+  // A new list that appears under `name`, complete; and the one that is there,
+  // made by us or by Python. As Region's.
+  static absl::StatusOr<ShareableList> CreateNamed(
+      std::string_view name, const std::vector<Value>& values);
+  static absl::StatusOr<ShareableList> Open(std::string_view name);
 
   // The list in a region, whoever made it: its user bytes begin with it.
   static absl::StatusOr<ShareableList> Attach(Region region);

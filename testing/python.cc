@@ -100,7 +100,7 @@ Child Python::Start(const Ends& ends) {
     // Out of the way of the 3 that it is to be, which must not be close-on-exec.
     const int spare = fcntl(ends.there, F_DUPFD_CLOEXEC, 4);
     if (spare < 0 || dup2(spare, 3) != 3) Die("dup2");
-    execl("/usr/bin/python3", "python3", "-I", "-c", kDriver, nullptr);
+    execl("/usr/bin/python3", "/usr/bin/python3", "-I", "-c", kDriver, nullptr);
     Die("/usr/bin/python3, which tools/setup installs");
   });
 }
