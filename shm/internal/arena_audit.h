@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The books of an arena, for its tests: each page is in one run, each block in
+// one state, and every cache says what the words of the blocks say.
+//
+//   EXPECT_EQ(Audit(arena), "");
+//   EXPECT_EQ(arena.Count().process_blocks, 0u);
+
+#ifndef COHORT_SHM_INTERNAL_ARENA_AUDIT_H_
+#define COHORT_SHM_INTERNAL_ARENA_AUDIT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "cohort/shm/arena.h"
+#include "cohort/shm/internal/arena_heap.h"
+
+namespace cohort {
+
+struct ArenaTestPeer {
+  static const shm_internal::ArenaHeap& HeapOf(const Arena& arena) {
+    return *arena.heap_;
+  }
+};
+
+namespace shm_internal {
+
+struct ArenaTestPeer {
+  // What is wrong; empty where nothing is. Takes the lock, and thus rebuilds the
+  // caches if its last holder died.
+  static std::string Audit(const ArenaHeap& heap);
+};
+
+}  // namespace shm_internal
+
+inline std::string Audit(const Arena& arena) {
+  return shm_internal::ArenaTestPeer::Audit(ArenaTestPeer::HeapOf(arena));
+}
+
+}  // namespace cohort
+
+#endif  // COHORT_SHM_INTERNAL_ARENA_AUDIT_H_
