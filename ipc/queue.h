@@ -59,6 +59,7 @@
 #include "cohort/ipc/internal/ring.h"
 #include "cohort/os/check.h"
 #include "cohort/os/deadline.h"
+#include "cohort/os/descriptor.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/encodable.h"
 #include "cohort/shm/region.h"
@@ -137,6 +138,7 @@ class Queue final {
     if (!sized.ok()) return sized.status();
     sized->type_tag = kTag;
     sized->name = options.name;
+    sized->carries_descriptors = kCarriesDescriptors;
     absl::StatusOr<ipc_internal::Ring> ring =
         ipc_internal::Ring::Create(*sized);
     if (!ring.ok()) return ring.status();
@@ -216,15 +218,22 @@ class Queue final {
   template <typename Archive>
   void save(Archive& archive) const {
     archive(ring_.region());
+    if constexpr (kCarriesDescriptors) archive(ring_.in(), ring_.out());
   }
   template <typename Archive>
   void load(Archive& archive) {
     Region region;
     archive(region);
+    os::Descriptor in;
+    os::Descriptor out;
+    if constexpr (kCarriesDescriptors) archive(in, out);
     *this = Queue();
     if (region.empty()) return;
     absl::StatusOr<ipc_internal::Ring> ring =
-        ipc_internal::Ring::Attach(std::move(region), kTag);
+        kCarriesDescriptors
+            ? ipc_internal::Ring::Attach(std::move(region), kTag, std::move(in),
+                                         std::move(out))
+            : ipc_internal::Ring::Attach(std::move(region), kTag);
     if (!ring.ok()) archive.Fail(ring.status());
     *this = Queue(*std::move(ring));
   }
@@ -238,6 +247,7 @@ class Queue final {
       return size_t{0};
     }
   }();
+  static constexpr bool kCarriesDescriptors = !kNeverOwnsDescriptors<T>;
   static constexpr uint64_t kTag = TypeTag<T>("queue");
 
   explicit Queue(ipc_internal::Ring ring) : ring_(std::move(ring)) {}
@@ -267,7 +277,8 @@ class Queue final {
       absl::Status got =
           ipc_internal::GetFrame(ring_, scratch.frame(), deadline, over);
       if (!got.ok()) return got;
-      absl::StatusOr<T> item = Decode<T>(scratch.frame().bytes());
+      absl::StatusOr<T> item = Decode<T>(
+          scratch.frame().bytes(), std::move(scratch.frame().descriptors()));
       if (!item.ok()) return ipc_internal::Undecodable(item.status());
       return item;
     }

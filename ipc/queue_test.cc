@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cohort/os/descriptor.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
 #include "cohort/shm/region.h"
@@ -188,12 +189,119 @@ TEST_F(QueueTest, HoldsAsManyAsWereAskedFor) {
   }
 }
 
-TEST_F(QueueTest, RefusesValuesThatOwnDescriptors) {
-  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Region>::Create());
+// A value with descriptors, and something else beside them.
+struct Parcel {
+  int id = 0;
+  std::vector<Region> regions = {};
+  template <class A>
+  void serialize(A& a) {
+    a(id, regions);
+  }
+};
+
+TEST_F(QueueTest, HandsOverValuesThatOwnDescriptors) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Parcel>::Create());
+  ASSERT_OK_AND_ASSIGN(const auto back, Queue<Region>::Create());
+  Child child = Child::Fork([&] {
+    for (int i = 0; i < 100; ++i) {
+      ASSERT_OK_AND_ASSIGN(const Parcel parcel, queue.Get());
+      ASSERT_EQ(parcel.id, i);
+      ASSERT_EQ(parcel.regions.size(), static_cast<size_t>(i % 3));
+      for (const Region& region : parcel.regions) {
+        EXPECT_EQ(region.bytes()[0], std::byte(i));
+        region.bytes()[0] = std::byte(i + 1);
+        ASSERT_OK(back.Put(region));
+      }
+    }
+  });
+  for (int i = 0; i < 100; ++i) {
+    Parcel parcel = {.id = i};
+    for (int j = 0; j < i % 3; ++j) {
+      ASSERT_OK_AND_ASSIGN(parcel.regions.emplace_back(), Region::Create(1));
+      parcel.regions.back().bytes()[0] = std::byte(i);
+    }
+    ASSERT_OK(queue.Put(parcel));
+    for (const Region& region : parcel.regions) {
+      ASSERT_OK_AND_ASSIGN(const Region same, back.Get());
+      EXPECT_EQ(region.bytes()[0], std::byte(i + 1));
+      region.bytes()[0] = std::byte(i + 2);
+      EXPECT_EQ(same.bytes()[0], std::byte(i + 2));
+    }
+  }
+  EXPECT_EQ(child.Wait(), Exited(0));
+}
+
+// Whoever gets a queue out of a queue may use it, and hand it on.
+TEST_F(QueueTest, HandsOverQueues) {
+  ASSERT_OK_AND_ASSIGN(const auto queues, Queue<Queue<Parcel>>::Create());
+  Child child = Child::Fork([&] {
+    ASSERT_OK_AND_ASSIGN(const Queue<Parcel> parcels, queues.Get());
+    EXPECT_OK(parcels.Put({.id = 9}));
+    EXPECT_OK(queues.Put(parcels));
+  });
+  {
+    ASSERT_OK_AND_ASSIGN(const auto parcels, Queue<Parcel>::Create());
+    ASSERT_OK(queues.Put(parcels));
+  }
+  EXPECT_EQ(child.Wait(), Exited(0));
+  ASSERT_OK_AND_ASSIGN(const Queue<Parcel> parcels, queues.Get());
+  ASSERT_OK_AND_ASSIGN(const Parcel parcel, parcels.Get());
+  EXPECT_EQ(parcel.id, 9);
+}
+
+TEST_F(QueueTest, WhatNobodyTookGoesWithTheQueue) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Parcel>::Create());
   ASSERT_OK_AND_ASSIGN(const Region region, Region::Create(1));
-  EXPECT_THAT(queue.Put(region), StatusIs(absl::StatusCode::kInvalidArgument,
-                                          HasSubstr("descriptor")));
-  EXPECT_EQ(queue.ApproxSize(), 0u);
+  for (int i = 0; i < 10; ++i) ASSERT_OK(queue.Put({.regions = {region}}));
+  EXPECT_EQ(queue.ApproxSize(), 10u);
+}
+
+TEST_F(QueueTest, RefusesMoreDescriptorsThanOneItemCarries) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Parcel>::Create());
+  ASSERT_OK_AND_ASSIGN(const Region region, Region::Create(1));
+  Parcel parcel;
+  parcel.regions.resize(253, region);
+  ASSERT_OK(queue.Put(parcel));
+  parcel.regions.resize(254, region);
+  EXPECT_THAT(queue.Put(parcel), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr("at most 253")));
+  EXPECT_EQ(queue.ApproxSize(), 1u);
+  ASSERT_OK_AND_ASSIGN(parcel, queue.Get());
+  EXPECT_EQ(parcel.regions.size(), 253u);
+}
+
+// A socket holds fewer messages than the ring; and a value without descriptors
+// does not need it.
+TEST_F(QueueTest, IsFullWhenItsSocketIs) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Parcel>::Create());
+  ASSERT_OK_AND_ASSIGN(const Region region, Region::Create(1));
+  int count = 0;
+  for (absl::Status put; put.ok(); ++count) {
+    put = queue.TryPut({.id = count, .regions = {region}});
+    if (!put.ok()) {
+      EXPECT_THAT(put, StatusIs(kLate));
+      break;
+    }
+  }
+  EXPECT_GE(count, 100);
+  ASSERT_OK(queue.TryPut({.id = count}));
+  for (int i = 0; i <= count; ++i) {
+    ASSERT_OK_AND_ASSIGN(const Parcel parcel, queue.Get());
+    EXPECT_EQ(parcel.id, i);
+    EXPECT_EQ(parcel.regions.size(), i < count ? 1u : 0u);
+  }
+  ASSERT_OK(queue.TryPut({.regions = {region}}));
+  EXPECT_OK(queue.Get());
+}
+
+// The compiler sees which types need no sockets.
+TEST_F(QueueTest, HasSocketsOnlyForTypesThatMayNeedThem) {
+  ASSERT_OK_AND_ASSIGN(const auto numbers, Queue<int>::Create());
+  ASSERT_OK_AND_ASSIGN(const auto texts, Queue<std::string>::Create());
+  ASSERT_OK_AND_ASSIGN(const auto parcels, Queue<Parcel>::Create());
+  EXPECT_EQ(Encode(numbers)->descriptors().size(), 1u);
+  EXPECT_EQ(Encode(texts)->descriptors().size(), 1u);
+  EXPECT_EQ(Encode(parcels)->descriptors().size(), 3u);
 }
 
 TEST_F(QueueTest, ItemThatCannotBeDecodedIsLostAlone) {
@@ -211,6 +319,17 @@ TEST_F(QueueTest, ItemThatCannotBeDecodedIsLostAlone) {
                                           absl::StatusCode::kOk));
 }
 
+// What the handle of a queue consists of.
+struct QueueParts {
+  Region region = {};
+  os::Descriptor in = {};
+  os::Descriptor out = {};
+  template <class A>
+  void serialize(A& a) {
+    a(region, in, out);
+  }
+};
+
 TEST_F(QueueTest, HandleTravelsAndMeansTheSameQueue) {
   ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Job>::Create());
   ASSERT_OK_AND_ASSIGN(Frame frame, Encode(queue));
@@ -224,6 +343,9 @@ TEST_F(QueueTest, HandleTravelsAndMeansTheSameQueue) {
 
   ASSERT_OK_AND_ASSIGN(Frame other, Encode(queue));
   EXPECT_THAT(Decode<Queue<int>>(std::move(other)),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  const QueueParts no_sockets = {.region = Region::Create(1).value()};
+  EXPECT_THAT(Decode<Queue<Job>>(*Encode(no_sockets)),
               StatusIs(absl::StatusCode::kFailedPrecondition));
   ASSERT_OK_AND_ASSIGN(Frame none, Encode(Queue<Job>()));
   ASSERT_OK_AND_ASSIGN(const auto empty, Decode<Queue<Job>>(std::move(none)));
@@ -262,9 +384,10 @@ TEST_F(QueueTest, DamagedMemoryIsSaidOnceByItems) {
   ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Job>::Create());
   ASSERT_OK(queue.Put({.id = 1}));
   ASSERT_OK_AND_ASSIGN(Frame frame, Encode(queue));
-  ASSERT_OK_AND_ASSIGN(const Region region, Decode<Region>(std::move(frame)));
+  ASSERT_OK_AND_ASSIGN(const QueueParts parts,
+                       Decode<QueueParts>(std::move(frame)));
   constexpr size_t kFirstHeader = 384;
-  region.bytes()[kFirstHeader] = std::byte(0xff);
+  parts.region.bytes()[kFirstHeader] = std::byte(0xff);
   int items = 0;
   for (absl::StatusOr<Job> item : queue.Items()) {
     EXPECT_THAT(item, StatusIs(absl::StatusCode::kDataLoss));

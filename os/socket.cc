@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -25,8 +26,53 @@ struct ControlBuffer {
   alignas(cmsghdr) std::array<char, kControlBytes> bytes;
 };
 
-std::vector<Descriptor> DescriptorsOf(msghdr* header) {
-  std::vector<Descriptor> found;
+// A message to be sent: where its parts lie, for sendmsg(2).
+class Outgoing {
+ public:
+  // The number of a descriptor is found by `number(one)`.
+  template <typename T, typename Number>
+  Outgoing(std::string_view bytes, absl::Span<const T> descriptors,
+           Number number)
+      : part_{const_cast<char*>(bytes.data()), bytes.size()} {
+    header_.msg_iov = &part_;
+    header_.msg_iovlen = 1;
+    if (descriptors.empty()) return;
+    header_.msg_control = control_.bytes.data();
+    header_.msg_controllen = CMSG_SPACE(descriptors.size() * sizeof(int));
+    std::memset(control_.bytes.data(), 0, header_.msg_controllen);
+    cmsghdr* const rights = CMSG_FIRSTHDR(&header_);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
+    unsigned char* to = CMSG_DATA(rights);
+    for (const T& one : descriptors) {
+      const int fd = number(one);
+      std::memcpy(to, &fd, sizeof(fd));
+      to += sizeof(fd);
+    }
+  }
+  Outgoing(const Outgoing&) = delete;
+  Outgoing& operator=(const Outgoing&) = delete;
+
+  // 0, or the error's number.
+  int Send(const Descriptor& socket) {
+    for (;;) {
+      if (sendmsg(socket.get(), &header_, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
+        return 0;
+      }
+      if (errno != EINTR) return errno;
+    }
+  }
+
+ private:
+  iovec part_;
+  msghdr header_ = {};
+  ControlBuffer control_;
+};
+
+// Calls `take(fd)` for each descriptor that came with a message.
+template <typename Take>
+void ForEachDescriptor(msghdr* header, Take take) {
   for (cmsghdr* part = CMSG_FIRSTHDR(header); part != nullptr;
        part = CMSG_NXTHDR(header, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
@@ -36,10 +82,9 @@ std::vector<Descriptor> DescriptorsOf(msghdr* header) {
     for (size_t i = 0; i < count; ++i) {
       int fd;
       std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(fd));
-      found.emplace_back(fd);
+      take(fd);
     }
   }
-  return found;
 }
 
 }  // namespace
@@ -60,29 +105,12 @@ absl::Status SendMessage(const Descriptor& socket, std::string_view bytes,
                      kMostDescriptorsPerMessage, " descriptors; this one has ",
                      bytes.size(), " and ", descriptors.size()));
   }
-  iovec part = {const_cast<char*>(bytes.data()), bytes.size()};
-  msghdr header = {};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  ControlBuffer control;
-  if (!descriptors.empty()) {
-    header.msg_control = control.bytes.data();
-    header.msg_controllen = CMSG_SPACE(descriptors.size() * sizeof(int));
-    std::memset(control.bytes.data(), 0, header.msg_controllen);
-    cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(rights), descriptors.data(),
-                descriptors.size() * sizeof(int));
-  }
+  Outgoing message(bytes, descriptors, [](int fd) { return fd; });
   for (;;) {
-    if (sendmsg(socket.get(), &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
-      return absl::OkStatus();
-    }
-    switch (errno) {
-      case EINTR:
-        continue;
+    const int error = message.Send(socket);
+    switch (error) {
+      case 0:
+        return absl::OkStatus();
       case EAGAIN: {
         absl::StatusOr<bool> room = PollWritable(socket, until);
         if (!room.ok()) return room.status();
@@ -95,7 +123,7 @@ absl::Status SendMessage(const Descriptor& socket, std::string_view bytes,
             absl::StrCat("a message of ", bytes.size(),
                          " bytes does not fit into the socket's buffer"));
       default:
-        return ErrnoStatus(errno, "sendmsg", "socket pair");
+        return ErrnoStatus(error, "sendmsg", "socket pair");
     }
   }
 }
@@ -139,7 +167,8 @@ absl::StatusOr<Message> ReceiveMessage(const Descriptor& socket,
       return absl::DeadlineExceededError("no message arrived in time");
     }
   }
-  message.descriptors = DescriptorsOf(&header);
+  ForEachDescriptor(&header,
+                    [&](int fd) { message.descriptors.emplace_back(fd); });
   if (received == 0) {
     return absl::OutOfRangeError("the other end of the socket is closed");
   }
@@ -156,6 +185,86 @@ absl::StatusOr<Message> ReceiveMessage(const Descriptor& socket,
   }
   message.bytes.resize(static_cast<size_t>(received));
   return message;
+}
+
+std::vector<Descriptor> DescriptorBatch::Take() {
+  std::vector<Descriptor> all;
+  all.reserve(count_);
+  for (size_t i = 0; i < count_; ++i) all.emplace_back(fds_[i]);
+  count_ = 0;
+  return all;
+}
+
+void DescriptorBatch::Clear() {
+  while (count_ > 0) Descriptor(fds_[--count_]).Reset();
+}
+
+SendEnd TrySend(const Descriptor& socket, std::string_view bytes,
+                absl::Span<const Descriptor> descriptors) {
+  Outgoing message(bytes, descriptors,
+                   [](const Descriptor& one) { return one.get(); });
+  switch (message.Send(socket)) {
+    case 0:
+      return SendEnd::kDone;
+    case EAGAIN:
+    case ENOBUFS:
+    case ENOMEM:
+      return SendEnd::kFull;
+    case ETOOMANYREFS:
+      return SendEnd::kManyInFlight;
+    default:
+      return SendEnd::kFailed;
+  }
+}
+
+PeekEnd TryPeek(const Descriptor& socket, void* bytes, size_t room,
+                size_t* size, DescriptorBatch* batch) {
+  ControlBuffer control;
+  iovec part = {bytes, room};
+  msghdr header = {};
+  for (;;) {
+    header = {};
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    if (batch != nullptr) {
+      header.msg_control = control.bytes.data();
+      header.msg_controllen = control.bytes.size();
+    }
+    const ssize_t received =
+        recvmsg(socket.get(), &header,
+                MSG_PEEK | MSG_TRUNC | MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (received >= 0) {
+      *size = static_cast<size_t>(received);
+      break;
+    }
+    if (errno == EINTR) continue;
+    return errno == EAGAIN ? PeekEnd::kNone : PeekEnd::kFailed;
+  }
+  if (batch != nullptr) {
+    ForEachDescriptor(&header, [&](int fd) { batch->Add(fd); });
+    if ((header.msg_flags & MSG_CTRUNC) != 0) return PeekEnd::kNoNumbers;
+  }
+  return *size == 0 ? PeekEnd::kFailed : PeekEnd::kDone;
+}
+
+bool TryDrop(const Descriptor& socket) {
+  for (;;) {
+    char byte;
+    const ssize_t received = recv(socket.get(), &byte, 1, MSG_DONTWAIT);
+    if (received >= 0) return received > 0;
+    if (errno != EINTR) return false;
+  }
+}
+
+bool IsMessageSocket(const Descriptor& socket) {
+  const auto option = [&](int name) {
+    int value = -1;
+    socklen_t size = sizeof(value);
+    return getsockopt(socket.get(), SOL_SOCKET, name, &value, &size) == 0
+               ? value
+               : -1;
+  };
+  return option(SO_DOMAIN) == AF_UNIX && option(SO_TYPE) == SOCK_SEQPACKET;
 }
 
 }  // namespace cohort::os

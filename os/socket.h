@@ -13,6 +13,7 @@
 #ifndef COHORT_OS_SOCKET_H_
 #define COHORT_OS_SOCKET_H_
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -60,6 +61,67 @@ inline absl::Status SendMessage(const Descriptor& socket,
 absl::StatusOr<Message> ReceiveMessage(const Descriptor& socket,
                                        size_t most_bytes,
                                        size_t most_descriptors, Deadline until);
+
+// What follows neither waits nor allocates: for code that holds a lock.
+
+// The descriptors of one message, in place; closes those that nobody took.
+class DescriptorBatch final {
+ public:
+  DescriptorBatch() = default;
+  DescriptorBatch(const DescriptorBatch&) = delete;
+  DescriptorBatch& operator=(const DescriptorBatch&) = delete;
+  ~DescriptorBatch() { Clear(); }
+
+  [[nodiscard]] size_t size() const { return count_; }
+
+  // Takes over `fd`. Requires fewer than kMostDescriptorsPerMessage so far.
+  void Add(int fd) { fds_[count_++] = fd; }
+
+  // Hands all over; this one is empty then.
+  [[nodiscard]] std::vector<Descriptor> Take();
+
+  // Closes all.
+  void Clear();
+
+ private:
+  size_t count_ = 0;
+  std::array<int, kMostDescriptorsPerMessage> fds_;  // The first `count_`.
+};
+
+enum class SendEnd {
+  kDone,
+  kFull,          // No room in the socket's buffer.
+  kManyInFlight,  // This user has as many descriptors in unread messages as the
+                  // limit on open files allows to one process.
+  kFailed,        // A closed end, or no socket.
+};
+
+// Sends one message with copies of `descriptors`, at most
+// kMostDescriptorsPerMessage, if that needs no wait.
+SendEnd TrySend(const Descriptor& socket, std::string_view bytes,
+                absl::Span<const Descriptor> descriptors);
+
+enum class PeekEnd {
+  kDone,
+  kNone,       // No message is there.
+  kNoNumbers,  // No descriptor numbers are left in this process.
+  kFailed,     // A closed end, or no socket.
+};
+
+// Copies up to `room` bytes of the oldest message to `bytes`, writes its length
+// to `size` and adds copies of its descriptors to `batch`, which must be empty;
+// only some of them where it returns kNoNumbers. Without a batch it copies the
+// bytes alone. The message stays.
+PeekEnd TryPeek(const Descriptor& socket, void* bytes, size_t room,
+                size_t* size, DescriptorBatch* batch);
+
+// Removes the oldest message, and what its descriptors kept open. Returns
+// whether there was one.
+bool TryDrop(const Descriptor& socket);
+
+// Whether `socket` is one end of what SocketPair() returns, as far as can be
+// seen from here.
+bool IsMessageSocket(const Descriptor& socket);
 
 }  // namespace cohort::os
 

@@ -8,9 +8,12 @@
 #include <cstdint>
 #include <new>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "cohort/os/descriptor.h"
+#include "cohort/os/socket.h"
 
 namespace cohort::ipc_internal {
 namespace {
@@ -101,6 +104,12 @@ absl::Status PutStatus(RingEnd end, const Ring& ring, size_t size) {
                        "can has ",
                        ring.max_size(), "; create the queue with .bytes = ",
                        Ring::RecordSize(size) + Ring::kUnit, " or more"));
+    case RingEnd::kManyInFlight:
+      return absl::DeadlineExceededError(
+          "queue: this user has as many descriptors in unread messages as the "
+          "limit on open files allows, and none was read for as long as Put() "
+          "was to wait; let others read, or raise the limit with `ulimit -n`");
+    case RingEnd::kNoNumbers:
     case RingEnd::kDamaged:
       break;
   }
@@ -121,7 +130,13 @@ absl::Status GetStatus(RingEnd end, bool* over) {
     case RingEnd::kClosed:
       *over = true;
       return absl::OutOfRangeError("queue: it was closed and is drained");
+    case RingEnd::kNoNumbers:
+      return absl::ResourceExhaustedError(
+          "queue: the oldest item has descriptors, and no number is left for "
+          "them in this process; it stays in the queue. Close some, or raise "
+          "the limit with `ulimit -n`");
     case RingEnd::kTooLarge:
+    case RingEnd::kManyInFlight:
     case RingEnd::kDamaged:
       break;
   }
@@ -132,13 +147,16 @@ absl::Status GetStatus(RingEnd end, bool* over) {
 }
 
 absl::Status PutFrame(const Ring& ring, const Frame& frame, Deadline deadline) {
-  if (!frame.descriptors().empty()) {
+  const std::vector<os::Descriptor>& descriptors = frame.descriptors();
+  if (descriptors.size() > os::kMostDescriptorsPerMessage) [[unlikely]] {
     return absl::InvalidArgumentError(absl::StrCat(
-        "queue: an item with ", frame.descriptors().size(),
-        " descriptors (a region, queue or file is in it) cannot travel "
-        "through a queue; hand it over as a start argument of the process"));
+        "queue: an item with ", descriptors.size(),
+        " descriptors (regions, queues and files have some); one item carries "
+        "at most ",
+        os::kMostDescriptorsPerMessage, ", so put it in parts"));
   }
-  const RingEnd end = ring.Put(frame.data(), frame.size(), deadline);
+  const RingEnd end =
+      ring.Put(frame.data(), frame.size(), deadline, descriptors);
   if (end == RingEnd::kDone) [[likely]]
     return absl::OkStatus();
   return PutStatus(end, ring, frame.size());
@@ -158,9 +176,12 @@ absl::Status GetFrame(const Ring& ring, Frame& frame, Deadline deadline,
                        " bytes, which stays in the queue"));
     }
     size_t size = 0;
-    const RingEnd end = ring.Get(to, room, Larger::kKeep, &size, deadline);
+    os::DescriptorBatch descriptors;
+    const RingEnd end =
+        ring.Get(to, room, Larger::kKeep, &size, deadline, &descriptors);
     if (end == RingEnd::kDone) [[likely]] {
       frame.Truncate(size);
+      if (descriptors.size() > 0) frame.descriptors() = descriptors.Take();
       return absl::OkStatus();
     }
     if (end != RingEnd::kTooLarge) return GetStatus(end, over);

@@ -51,7 +51,7 @@ absl::StatusOr<RingOptions> SizeRing(size_t max_items, size_t bytes,
 absl::Status PutStatus(RingEnd end, const Ring& ring, size_t size);
 absl::Status GetStatus(RingEnd end, bool* over);
 
-// Puts the bytes of a frame, which must not hold descriptors.
+// Puts the bytes of a frame and copies of its descriptors.
 absl::Status PutFrame(const Ring& ring, const Frame& frame, Deadline deadline);
 
 // Fills an empty frame with the oldest message.

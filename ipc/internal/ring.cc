@@ -9,14 +9,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "cohort/os/check.h"
 #include "cohort/os/cpu.h"
+#include "cohort/os/descriptor.h"
 #include "cohort/os/futex.h"
 #include "cohort/os/robust.h"
+#include "cohort/os/socket.h"
 
 namespace cohort::ipc_internal {
 namespace {
@@ -25,7 +30,7 @@ using sync_internal::Acquired;
 using sync_internal::ShortLock;
 
 constexpr uint64_t kMagic = 0x31474e4952484f43;  // "COHRING1"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 // Bits of Shared::Producers::state; once set, for good. Closed is set under the
 // producers' lock, so whoever sees it sees all that was accepted before.
@@ -33,10 +38,16 @@ constexpr uint32_t kClosedBit = 1;
 constexpr uint32_t kDamagedBit = 2;
 
 // A record's header: length in bits 32-63, sequence number in bits 4-31, bits
-// 1-3 zero, bit 0 set. 0 means that no record begins here yet.
+// 2-3 zero, bit 1 says that descriptors belong to it, bit 0 is set. 0 means
+// that no record begins here yet.
 constexpr uint64_t kCommitted = 1;
-constexpr uint64_t kReservedBits = 0xe;
+constexpr uint64_t kPosted = 2;
+constexpr uint64_t kReservedBits = 0xc;
 constexpr uint32_t kSequenceMask = 0x0fffffff;
+
+// A record with kPosted begins with this many bytes more, counted in its
+// length: the stamp of its descriptors.
+constexpr uint64_t kStampSize = sizeof(uint64_t);
 
 constexpr uint64_t MakeHeader(uint64_t size, uint32_t sequence) {
   return size << 32 | uint64_t{sequence & kSequenceMask} << 4 | kCommitted;
@@ -44,12 +55,6 @@ constexpr uint64_t MakeHeader(uint64_t size, uint32_t sequence) {
 constexpr uint64_t SizeOf(uint64_t header) { return header >> 32; }
 constexpr uint32_t SequenceOf(uint64_t header) {
   return static_cast<uint32_t>(header >> 4) & kSequenceMask;
-}
-
-// Whether a Ring of this capacity can have written the header.
-bool IsSound(uint64_t header, uint64_t capacity) {
-  return (header & (kReservedBits | kCommitted)) == kCommitted &&
-         Ring::RecordSize(SizeOf(header)) <= capacity - Ring::kUnit;
 }
 
 // How long a waiter looks before it sleeps: longer where looking has paid. An
@@ -149,13 +154,22 @@ absl::StatusOr<Ring> Ring::Create(const RingOptions& options) {
                       .label = options.name,
                       .type_tag = options.type_tag});
   if (!region.ok()) return region.status();
+  absl::StatusOr<std::pair<os::Descriptor, os::Descriptor>> post;
+  if (options.carries_descriptors) {
+    post = os::SocketPair();
+    if (!post.ok()) return post.status();
+  }
   Ring ring(*std::move(region));
   // The rest is zero, as it should be.
   ring.shared_->magic = kMagic;
   ring.shared_->version = kVersion;
   ring.shared_->max_items = static_cast<uint32_t>(options.max_items);
   ring.shared_->capacity = capacity;
-  return Attach(std::move(ring.region_), options.type_tag);
+  if (!options.carries_descriptors) {
+    return Attach(std::move(ring.region_), options.type_tag);
+  }
+  return Attach(std::move(ring.region_), options.type_tag,
+                std::move(post->first), std::move(post->second));
 }
 
 absl::StatusOr<Ring> Ring::Attach(Region region, uint64_t type_tag) {
@@ -184,14 +198,50 @@ absl::StatusOr<Ring> Ring::Attach(Region region, uint64_t type_tag) {
   return ring;
 }
 
+absl::StatusOr<Ring> Ring::Attach(Region region, uint64_t type_tag,
+                                  os::Descriptor in, os::Descriptor out) {
+  if (!os::IsMessageSocket(in) || !os::IsMessageSocket(out)) {
+    return absl::FailedPreconditionError(
+        "queue: what was received beside its memory are no sockets, so it "
+        "cannot carry descriptors");
+  }
+  absl::StatusOr<Ring> ring = Attach(std::move(region), type_tag);
+  if (!ring.ok()) return ring;
+  ring->post_ = std::make_shared<const Post>(
+      Post{.in = std::move(in), .out = std::move(out)});
+  return ring;
+}
+
+const os::Descriptor& Ring::in() const {
+  static const os::Descriptor none;
+  return post_ == nullptr ? none : post_->in;
+}
+
+const os::Descriptor& Ring::out() const {
+  static const os::Descriptor none;
+  return post_ == nullptr ? none : post_->out;
+}
+
+// Whether this ring can have written the header.
+bool Ring::IsSound(uint64_t header) const {
+  if ((header & (kReservedBits | kCommitted)) != kCommitted) return false;
+  if ((header & kPosted) != 0 &&
+      (post_ == nullptr || SizeOf(header) < kStampSize)) {
+    return false;
+  }
+  return RecordSize(SizeOf(header)) <= capacity_ - kUnit;
+}
+
 // The first word of each unit may be looked at as a header by a consumer that
-// is late, so it is only ever written as a whole.
-void Ring::CopyIn(uint64_t position, const void* bytes, size_t size) const {
+// is late, so it is only ever written as a whole. Of the first unit, `skip`
+// bytes are left out.
+void Ring::CopyIn(uint64_t position, uint64_t skip, const void* bytes,
+                  size_t size) const {
   if (size == 0) return;  // `bytes` may be null.
   constexpr size_t kRest = kUnit - sizeof(uint64_t);
   const auto* from = static_cast<const std::byte*>(bytes);
-  size_t count = std::min(size, kRest);
-  std::memcpy(data_ + (position & mask_) + sizeof(uint64_t), from, count);
+  size_t count = std::min<size_t>(size, kUnit - skip);
+  std::memcpy(data_ + (position & mask_) + skip, from, count);
   while (size > count) {
     from += count;
     size -= count;
@@ -207,9 +257,10 @@ void Ring::CopyIn(uint64_t position, const void* bytes, size_t size) const {
   }
 }
 
-void Ring::CopyOut(uint64_t position, void* to, size_t size) const {
+void Ring::CopyOut(uint64_t position, uint64_t skip, void* to,
+                   size_t size) const {
   if (size == 0) return;  // `to` may be null.
-  const uint64_t at = (position & mask_) + sizeof(uint64_t);
+  const uint64_t at = (position & mask_) + skip;
   const size_t before_end = std::min<uint64_t>(size, capacity_ - at);
   std::memcpy(to, data_ + at, before_end);
   if (size > before_end) [[unlikely]] {
@@ -230,11 +281,77 @@ bool Ring::HasRoom(uint64_t tail, uint32_t sequence, uint64_t record) const {
   };
   if (fits()) [[likely]]
     return true;
+  LookAtHead(sequence);
+  return fits();
+}
+
+// Under the producers' lock.
+void Ring::LookAtHead(uint32_t sequence) const {
+  Shared::Producers& producers = shared_->producers;
   const uint64_t head = shared_->consumers.head.load(std::memory_order_acquire);
   const uint64_t header = Word(head).load(std::memory_order_acquire);
   producers.head = head;
   producers.oldest = header == 0 ? sequence : SequenceOf(header);
-  return fits();
+}
+
+// Under the producers' lock: a number for descriptors that are about to be
+// sent. It is used up before they are, so that what a dead producer has sent
+// never has the number of a later record.
+uint64_t Ring::NextStamp() const {
+  std::atomic<uint64_t>& last = shared_->producers.stamp;
+  const uint64_t stamp = last.load(std::memory_order_relaxed) + 1;
+  last.store(stamp, std::memory_order_release);
+  return stamp;
+}
+
+// More messages than a socket can hold.
+constexpr int kMostInPost = 1 << 16;
+
+// Under the consumers' lock: copies the descriptors with this stamp into the
+// batch. They stay in the socket until the record is taken, so a consumer that
+// dies before that takes nothing with it. What is older belongs to no record:
+// its producer died before the commit, or its consumer after.
+os::PeekEnd Ring::PeekPost(uint64_t stamp, os::DescriptorBatch* batch) const {
+  for (int i = 0; i < kMostInPost; ++i) {
+    uint64_t found = 0;
+    size_t size = 0;
+    const os::PeekEnd end =
+        os::TryPeek(post_->out, &found, sizeof(found), &size, batch);
+    if (end != os::PeekEnd::kDone) batch->Clear();
+    if (end != os::PeekEnd::kDone && end != os::PeekEnd::kNoNumbers) return end;
+    if (size == sizeof(found)) {
+      if (found == stamp) return end;
+      if (found > stamp) break;
+    }
+    batch->Clear();
+    (void)os::TryDrop(post_->out);
+  }
+  batch->Clear();
+  return os::PeekEnd::kNone;
+}
+
+// Removes what stands in the socket up to this stamp, where all records with
+// such stamps have been taken. Returns whether there was anything.
+bool Ring::DropLeftovers(uint64_t last_stamp, Deadline deadline) const {
+  Shared::Consumers& consumers = shared_->consumers;
+  const Acquired acquired = LockFor(consumers.lock, deadline);
+  if (acquired == Acquired::kTimedOut) return false;
+  if (acquired == Acquired::kOwnerDied) {
+    WakeAll(consumers.not_full);  // The dead one may have owed it.
+  }
+  bool any = false;
+  for (int i = 0; i < kMostInPost; ++i) {
+    uint64_t found = 0;
+    size_t size = 0;
+    if (os::TryPeek(post_->out, &found, sizeof(found), &size, nullptr) !=
+            os::PeekEnd::kDone ||
+        (size == sizeof(found) && found > last_stamp)) {
+      break;
+    }
+    any = os::TryDrop(post_->out) || any;
+  }
+  consumers.lock.Unlock();
+  return any;
 }
 
 // How far ahead of its use a line is asked for: it takes as long to come from
@@ -284,7 +401,7 @@ bool Ring::RepairProducers() const {
     if (header == 0) break;
     const uint64_t record = RecordSize(SizeOf(header));
     walked += record;
-    if (!IsSound(header, capacity_) || walked > capacity_) return false;
+    if (!IsSound(header) || walked > capacity_) return false;
     sequence = SequenceOf(header) + 1;
     tail += record;
   }
@@ -320,10 +437,18 @@ void Ring::Sleep(Bell& bell, Deadline slice, Ready ready) const {
   }
 }
 
-RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline) const {
-  if (size > max_size()) [[unlikely]]
+RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline,
+                  absl::Span<const os::Descriptor> descriptors) const {
+  const bool posted = !descriptors.empty();
+  if (posted) [[unlikely]] {
+    os::Check(post_ != nullptr &&
+                  descriptors.size() <= os::kMostDescriptorsPerMessage,
+              "descriptors put into a ring that cannot carry them");
+  }
+  const uint64_t length = posted ? size + kStampSize : size;
+  if (size > max_size() || length > max_size()) [[unlikely]]
     return RingEnd::kTooLarge;
-  const uint64_t record = RecordSize(size);
+  const uint64_t record = RecordSize(length);
   Shared::Producers& producers = shared_->producers;
   Bell& not_full = shared_->consumers.not_full;
   os::Slices slices(deadline);
@@ -345,15 +470,31 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline) const {
     const uint64_t tail = producers.tail.load(std::memory_order_relaxed);
     const uint32_t sequence =
         producers.sequence.load(std::memory_order_relaxed);
-    if (HasRoom(tail, sequence, record)) [[likely]] {
+    const bool room = HasRoom(tail, sequence, record);
+    uint64_t stamp = 0;
+    os::SendEnd sent = os::SendEnd::kDone;
+    if (posted && room) [[unlikely]] {
+      stamp = NextStamp();
+      sent = os::TrySend(post_->in,
+                         {reinterpret_cast<const char*>(&stamp), sizeof(stamp)},
+                         descriptors);
+    }
+    if (room && sent == os::SendEnd::kDone) [[likely]] {
       // The end of the records first: a header of 0 must stand behind the
       // newest one at every moment.
       Word(tail + record).store(0, std::memory_order_relaxed);
-      CopyIn(tail, bytes, size);
+      uint64_t header = MakeHeader(length, sequence);
+      if (posted) [[unlikely]] {
+        header |= kPosted;
+        Stamp(tail).store(stamp, std::memory_order_relaxed);
+        CopyIn(tail, sizeof(header) + kStampSize, bytes, size);
+      } else {
+        CopyIn(tail, sizeof(header), bytes, size);
+      }
       // The commit: before it nothing has happened, after it the message is
       // accepted. Each store that follows is a release, so that none precedes
       // it.
-      Word(tail).store(MakeHeader(size, sequence), std::memory_order_release);
+      Word(tail).store(header, std::memory_order_release);
       producers.sequence.store(sequence + 1, std::memory_order_release);
       producers.tail.store(tail + record, std::memory_order_release);
       PrefetchFree(tail + record + kUnit, record);
@@ -367,6 +508,11 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline) const {
       has_put = true;
       return RingEnd::kDone;
     }
+    if (sent == os::SendEnd::kFailed) {
+      producers.lock.Unlock();
+      return RingEnd::kDamaged;  // A peer has shut the sockets down.
+    }
+    if (sent != os::SendEnd::kDone) LookAtHead(sequence);
     const uint64_t head = producers.head;
     const uint64_t used = tail - head;
     // What this one was woken for is too small for it, perhaps not for others.
@@ -374,6 +520,13 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline) const {
     if (slept && head != last_head) WakeOne(not_full);
     last_head = head;
     producers.lock.Unlock();
+    if (sent != os::SendEnd::kDone) {
+      // No record is there, so nobody would empty the socket.
+      if (used == 0 && DropLeftovers(stamp, deadline)) continue;
+      if (sent == os::SendEnd::kManyInFlight && deadline.Passed()) {
+        return RingEnd::kManyInFlight;
+      }
+    }
     if (deadline.Passed()) return RingEnd::kLate;
     const auto freed = [&] {
       return shared_->consumers.head.load(std::memory_order_acquire) - head;
@@ -393,7 +546,9 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline) const {
 }
 
 RingEnd Ring::Get(void* to, size_t room, Larger larger, size_t* size,
-                  Deadline deadline) const {
+                  Deadline deadline, os::DescriptorBatch* descriptors) const {
+  os::DescriptorBatch unwanted;
+  if (descriptors == nullptr) descriptors = &unwanted;
   Shared::Consumers& consumers = shared_->consumers;
   Shared::Producers& producers = shared_->producers;
   // A guess, without the lock.
@@ -436,27 +591,47 @@ RingEnd Ring::Get(void* to, size_t room, Larger larger, size_t* size,
         continue;
       }
     }
-    if (!IsSound(header, capacity_)) [[unlikely]] {
+    if (!IsSound(header)) [[unlikely]] {
       consumers.lock.Unlock();
       Damaged();
       return RingEnd::kDamaged;
     }
-    *size = SizeOf(header);
+    const bool posted = (header & kPosted) != 0;
+    const uint64_t next = head + RecordSize(SizeOf(header));
+    *size = SizeOf(header) - (posted ? kStampSize : 0);
     if (*size > room && larger == Larger::kKeep) [[unlikely]] {
       // The wake-up may have stood for several messages, and the caller that
       // comes back with more room has not slept: see below.
-      if (slept &&
-          Word(head + RecordSize(*size)).load(std::memory_order_acquire) != 0) {
+      if (slept && Word(next).load(std::memory_order_acquire) != 0) {
         WakeOne(producers.not_empty);
       }
       consumers.lock.Unlock();
       return RingEnd::kTooLarge;
     }
-    CopyOut(head, to, std::min(*size, room));
-    const uint64_t next = head + RecordSize(*size);
+    uint64_t skip = sizeof(header);
+    if (posted) [[unlikely]] {
+      skip += kStampSize;
+      const uint64_t stamp = Stamp(head).load(std::memory_order_relaxed);
+      const os::PeekEnd peeked = PeekPost(stamp, descriptors);
+      if (peeked == os::PeekEnd::kNoNumbers) {
+        // Others may have numbers left, and sleep.
+        if (slept) WakeOne(producers.not_empty);
+        consumers.lock.Unlock();
+        return RingEnd::kNoNumbers;
+      }
+      if (peeked != os::PeekEnd::kDone) {
+        consumers.lock.Unlock();
+        Damaged();  // A peer has emptied the socket.
+        return RingEnd::kDamaged;
+      }
+    }
+    CopyOut(head, skip, to, std::min(*size, room));
     // The commit: before it the message is every other consumer's, after it
     // this one's.
     consumers.head.store(next, std::memory_order_release);
+    if (posted) [[unlikely]] {
+      (void)os::TryDrop(post_->out);
+    }
     PrefetchFilled(next, next - head);
     WakeOne(consumers.not_full);
     // One wake-up may stand for several messages: the flag was down while this

@@ -13,6 +13,11 @@
 // begins with a header word whose one store makes it exist, and ends to exist
 // by one store to `head`. All else is a cache, or a hint to sleepers.
 // docs/design/queue.md has the argument, docs/formats/ring.md the layout.
+//
+// A ring made with `.carries_descriptors` has a pair of sockets beside it. The
+// descriptors of a message are sent there before its record is committed, under
+// a number that stands in the record, and are removed after it was taken:
+// docs/design/handles.md.
 
 #ifndef COHORT_IPC_INTERNAL_RING_H_
 #define COHORT_IPC_INTERNAL_RING_H_
@@ -20,11 +25,16 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "cohort/os/deadline.h"
+#include "cohort/os/descriptor.h"
+#include "cohort/os/socket.h"
 #include "cohort/shm/region.h"
 #include "cohort/sync/internal/short_lock.h"
 
@@ -36,6 +46,9 @@ enum class RingEnd {
   kClosed,    // For Put: closed. For Get: closed and drained.
   kTooLarge,  // For Put: never fits. For Get: larger than `room`, and kept.
   kDamaged,   // The shared memory holds what no Ring wrote.
+  // Of messages with descriptors:
+  kManyInFlight,  // For Put: kLate, as this user has too many on their way.
+  kNoNumbers,     // For Get: no number is left for one here; it was kept.
 };
 
 // What Get() does with a message larger than the room for it.
@@ -51,6 +64,8 @@ struct RingOptions {
   uint64_t max_items = 0;
   uint64_t type_tag = 0;
   std::string name = "ring";
+  // Whether messages may have descriptors; costs two.
+  bool carries_descriptors = false;
 };
 
 // How a side tells sleepers of the other that there is something to see. Who
@@ -90,7 +105,8 @@ struct Bell {
 //                   that message. Messages come in one order for all.
 //   Cost:           no system call where nobody sleeps: three atomic read-
 //                   modify-writes and one copy on each side. A sleeper looks up
-//                   every 20 ms at first, every 100 ms later.
+//                   every 20 ms at first, every 100 ms later. Descriptors: one
+//                   system call to put, two to get.
 //   Reference:      docs/design/queue.md, docs/formats/ring.md.
 class Ring final {
  public:
@@ -111,8 +127,16 @@ class Ring final {
   // FailedPrecondition where the region holds no ring with this tag.
   static absl::StatusOr<Ring> Attach(Region region, uint64_t type_tag);
 
+  // Likewise for a ring that carries descriptors, through these sockets.
+  static absl::StatusOr<Ring> Attach(Region region, uint64_t type_tag,
+                                     os::Descriptor in, os::Descriptor out);
+
   [[nodiscard]] bool empty_handle() const { return shared_ == nullptr; }
   [[nodiscard]] const Region& region() const { return region_; }
+
+  // What Attach() takes; invalid in a ring that carries no descriptors.
+  [[nodiscard]] const os::Descriptor& in() const;
+  [[nodiscard]] const os::Descriptor& out() const;
 
   // The longest message that can ever be put.
   [[nodiscard]] uint64_t max_size() const {
@@ -121,13 +145,18 @@ class Ring final {
   [[nodiscard]] uint64_t capacity() const { return capacity_; }
 
   // Appends a message, waiting for room. A deadline that has passed makes one
-  // attempt, which still waits out a rival in the middle of his.
-  RingEnd Put(const void* bytes, size_t size, Deadline deadline) const;
+  // attempt, which still waits out a rival in the middle of his. Descriptors
+  // are copied; at most os::kMostDescriptorsPerMessage, and none into a ring
+  // that carries none.
+  RingEnd Put(const void* bytes, size_t size, Deadline deadline,
+              absl::Span<const os::Descriptor> descriptors = {}) const;
 
   // Takes the oldest message, waiting for one. `*size` is its length, for
-  // kTooLarge too; at most `room` bytes of it are copied to `to`.
+  // kTooLarge too; at most `room` bytes of it are copied to `to`, and its
+  // descriptors added to `descriptors`. Without such, they are closed.
   RingEnd Get(void* to, size_t room, Larger larger, size_t* size,
-              Deadline deadline) const;
+              Deadline deadline,
+              os::DescriptorBatch* descriptors = nullptr) const;
 
   // No message is accepted from now on; the accepted ones can still be taken.
   void Close() const;
@@ -158,6 +187,7 @@ class Ring final {
       uint32_t oldest;                 // The sequence at `head`, as last seen.
       uint64_t head;                   // As last seen.
       Bell not_empty;
+      std::atomic<uint64_t> stamp;  // Of the latest descriptors, or attempt.
     } producers;
 
     struct alignas(128) Consumers {
@@ -178,9 +208,28 @@ class Ring final {
                                                      (position & mask_));
   }
 
-  void CopyIn(uint64_t position, const void* bytes, size_t size) const;
-  void CopyOut(uint64_t position, void* to, size_t size) const;
+  // Behind the header of a record with descriptors.
+  std::atomic<uint64_t>& Stamp(uint64_t position) const {
+    return *reinterpret_cast<std::atomic<uint64_t>*>(
+        data_ + (position & mask_) + sizeof(uint64_t));
+  }
+
+  // The sockets of a ring that carries descriptors: what is sent to `in` is
+  // received from `out`.
+  struct Post {
+    os::Descriptor in;
+    os::Descriptor out;
+  };
+
+  [[nodiscard]] bool IsSound(uint64_t header) const;
+  void CopyIn(uint64_t position, uint64_t skip, const void* bytes,
+              size_t size) const;
+  void CopyOut(uint64_t position, uint64_t skip, void* to, size_t size) const;
   bool HasRoom(uint64_t tail, uint32_t sequence, uint64_t record) const;
+  void LookAtHead(uint32_t sequence) const;
+  uint64_t NextStamp() const;
+  os::PeekEnd PeekPost(uint64_t stamp, os::DescriptorBatch* batch) const;
+  bool DropLeftovers(uint64_t last_stamp, Deadline deadline) const;
   void PrefetchFree(uint64_t from, uint64_t record) const;
   void PrefetchFilled(uint64_t from, uint64_t record) const;
   bool RepairProducers() const;
@@ -189,6 +238,7 @@ class Ring final {
   void Sleep(Bell& bell, Deadline slice, Ready ready) const;
 
   Region region_;
+  std::shared_ptr<const Post> post_;  // Null where none are carried.
   Shared* shared_ = nullptr;
   std::byte* data_ = nullptr;
   // Copies of what stands in shared memory, taken and checked once.

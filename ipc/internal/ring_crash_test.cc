@@ -2,9 +2,14 @@
 //
 // Kills a process at every instruction of everything a Ring does, and looks
 // whether each accepted message is handed over once, in order and whole, and
-// whether those who wait go on. docs/design/queue.md lists the situations.
+// whether those who wait go on. docs/design/queue.md lists the situations, and
+// docs/design/handles.md those that only messages with descriptors have; all
+// others are gone through with and without.
 
+#include <dirent.h>
 #include <sched.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,11 +25,15 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "cohort/ipc/internal/ring.h"
 #include "cohort/os/cpu.h"
 #include "cohort/os/deadline.h"
 #include "cohort/os/descriptor.h"
+#include "cohort/os/memfd.h"
+#include "cohort/os/or_die.h"
 #include "cohort/os/robust.h"
+#include "cohort/os/socket.h"
 #include "cohort/shm/region.h"
 #include "cohort/testing/kill_stepper.h"
 #include "cohort/testing/shared.h"
@@ -40,6 +49,13 @@ struct RingTestPeer {
   }
   static uint32_t State(const Ring& ring) {
     return ring.shared_->producers.state.load();
+  }
+  // Leaves a message in the socket as a producer does that dies before it
+  // commits.
+  static bool LeaveBehind(const Ring& ring, const os::Descriptor& file) {
+    const uint64_t stamp = ring.NextStamp();
+    return os::TrySend(ring.in(), {reinterpret_cast<const char*>(&stamp), 8},
+                       {&file, 1}) == os::SendEnd::kDone;
   }
 };
 
@@ -69,13 +85,27 @@ struct Told {
   std::array<std::atomic<int>, 2> got;
 };
 
-class RingCrashTest : public testing::Test {
+// What a message brings that has descriptors: one, and its size tells which.
+constexpr size_t kFiles = 5;
+size_t FileSize(int id) { return 1 + static_cast<size_t>(id) % kFiles; }
+
+// With descriptors, if the parameter is true.
+class RingCrashTest : public testing::TestWithParam<bool> {
  protected:
-  RingCrashTest() { std::iota(pattern_.begin(), pattern_.end(), 0); }
+  RingCrashTest() {
+    std::iota(pattern_.begin(), pattern_.end(), 0);
+    for (size_t i = 0; i < kFiles; ++i) {
+      files_[i] = OrDie(os::CreateSealedMemfd("file", i + 1));
+    }
+  }
+
+  static bool posted() { return GetParam(); }
 
   void Fresh(uint64_t max_items = 0, uint64_t capacity = 512) {
-    absl::StatusOr<Ring> ring = Ring::Create(
-        {.capacity = capacity, .max_items = max_items, .type_tag = kTag});
+    absl::StatusOr<Ring> ring = Ring::Create({.capacity = capacity,
+                                              .max_items = max_items,
+                                              .type_tag = kTag,
+                                              .carries_descriptors = posted()});
     ASSERT_TRUE(ring.ok()) << ring.status();
     ring_ = *std::move(ring);
     for (auto& got : told_->got) got = kNothing;
@@ -86,7 +116,9 @@ class RingCrashTest : public testing::Test {
   // A message that says which it is in each byte. Written beforehand: only the
   // ring's own instructions are of interest.
   RingEnd Put(int id, Deadline deadline, size_t size = kSmall) const {
-    return ring_.Put(&pattern_[id], size, deadline);
+    return ring_.Put(
+        &pattern_[id], size, deadline,
+        absl::MakeConstSpan(&files_[FileSize(id) - 1], posted() ? 1 : 0));
   }
 
   // For victims, who do not live to look at what they got.
@@ -99,8 +131,9 @@ class RingCrashTest : public testing::Test {
   int Get(Deadline deadline) const {
     std::array<unsigned char, kLong> bytes;
     size_t size = 0;
-    const RingEnd end =
-        ring_.Get(bytes.data(), bytes.size(), Larger::kCut, &size, deadline);
+    os::DescriptorBatch batch;
+    const RingEnd end = ring_.Get(bytes.data(), bytes.size(), Larger::kCut,
+                                  &size, deadline, &batch);
     if (end == RingEnd::kLate) return kNothing;
     if (end == RingEnd::kClosed) return kEnded;
     EXPECT_EQ(end, RingEnd::kDone);
@@ -110,6 +143,12 @@ class RingCrashTest : public testing::Test {
         ADD_FAILURE() << "torn message";
         break;
       }
+    }
+    const std::vector<os::Descriptor> files = batch.Take();
+    EXPECT_EQ(files.size(), posted() ? 1u : 0u);
+    for (const os::Descriptor& file : files) {
+      EXPECT_EQ(OrDie(os::CheckSealedMemfd(file)), FileSize(bytes[0]))
+          << "a descriptor of another message";
     }
     return bytes[0];
   }
@@ -122,15 +161,28 @@ class RingCrashTest : public testing::Test {
     return ids;
   }
 
+  static int OpenDescriptors() {
+    DIR* const open = opendir("/proc/self/fd");
+    int count = 0;
+    while (readdir(open) != nullptr) ++count;
+    closedir(open);
+    return count;
+  }
+
   // The survivors' ring is as good as new.
   void CheckUsable() const {
     EXPECT_EQ(ring_.ApproxSize(), 0u);
+    const int open = OpenDescriptors();
     for (int id = 200; id < 220; ++id) {  // Once around, and more.
       ASSERT_EQ(Put(id, Soon()), RingEnd::kDone) << "a survivor cannot put";
       ASSERT_EQ(ring_.ApproxSize(), 1u);
       ASSERT_EQ(Get(Soon()), id) << "a survivor cannot get";
     }
     EXPECT_EQ(Get(Deadline::Now()), kNothing);
+    EXPECT_EQ(OpenDescriptors(), open);
+    if (posted()) {
+      EXPECT_FALSE(os::TryDrop(ring_.out())) << "left over in the socket";
+    }
   }
 
   int Fill() {
@@ -171,9 +223,12 @@ class RingCrashTest : public testing::Test {
     };
   }
 
-  static void ExpectSurvives(const KillScenario& scenario,
-                             int64_t at_least = 50, KillOptions options = {}) {
-    options.first_kills = 12;
+  static void ExpectSurvives(KillScenario scenario, int64_t at_least = 50,
+                             KillOptions options = {}) {
+    if (posted()) scenario.name += ", with descriptors";
+    // There is less to repair for those who come after a death in the socket
+    // than there are instructions.
+    options.first_kills = posted() ? 5 : 12;
     const KillReport report = KillAtEveryInstruction(scenario, options);
     EXPECT_EQ(report.violations, 0) << report;
     EXPECT_GE(report.points, at_least) << report;
@@ -181,12 +236,13 @@ class RingCrashTest : public testing::Test {
 
   Ring ring_;
   Shared<Told> told_;
+  std::array<os::Descriptor, kFiles> files_;
 
  private:
   std::array<unsigned char, 256 + kLong> pattern_;
 };
 
-TEST_F(RingCrashTest, Put) {
+TEST_P(RingCrashTest, Put) {
   for (const size_t size : {kSmall, kLong}) {
     ExpectSurvives({.name = size == kSmall ? "queue/put" : "queue/put, long",
                     .setup = [&] { Fresh(); },
@@ -212,7 +268,7 @@ TEST_F(RingCrashTest, Put) {
   }
 }
 
-TEST_F(RingCrashTest, PutAroundTheEnd) {
+TEST_P(RingCrashTest, PutAroundTheEnd) {
   ExpectSurvives({.name = "queue/put, around the end",
                   .setup =
                       [&] {
@@ -232,7 +288,7 @@ TEST_F(RingCrashTest, PutAroundTheEnd) {
                       }});
 }
 
-TEST_F(RingCrashTest, PutWhileAConsumerSleeps) {
+TEST_P(RingCrashTest, PutWhileAConsumerSleeps) {
   ExpectSurvives({.name = "queue/put, consumer asleep",
                   .setup = [&] { Fresh(); },
                   .prepare = Warm,
@@ -256,7 +312,7 @@ TEST_F(RingCrashTest, PutWhileAConsumerSleeps) {
                       }});
 }
 
-TEST_F(RingCrashTest, PutOntoAFullRingInVain) {
+TEST_P(RingCrashTest, PutOntoAFullRingInVain) {
   int count = 0;
   for (const uint64_t max_items : {0, 3}) {
     ExpectSurvives(
@@ -281,7 +337,7 @@ TEST_F(RingCrashTest, PutOntoAFullRingInVain) {
   }
 }
 
-TEST_F(RingCrashTest, PutThatWaitsForRoomWithAnotherBehindIt) {
+TEST_P(RingCrashTest, PutThatWaitsForRoomWithAnotherBehindIt) {
   int count = 0;
   for (const uint64_t max_items : {0, 3}) {
     ExpectSurvives(
@@ -319,7 +375,7 @@ TEST_F(RingCrashTest, PutThatWaitsForRoomWithAnotherBehindIt) {
   }
 }
 
-TEST_F(RingCrashTest, PutIntoAClosedRing) {
+TEST_P(RingCrashTest, PutIntoAClosedRing) {
   ExpectSurvives(
       {.name = "queue/put, closed",
        .setup =
@@ -339,7 +395,7 @@ TEST_F(RingCrashTest, PutIntoAClosedRing) {
       20);
 }
 
-TEST_F(RingCrashTest, Get) {
+TEST_P(RingCrashTest, Get) {
   for (const size_t size : {kSmall, kLong}) {
     ExpectSurvives({.name = size == kSmall ? "queue/get" : "queue/get, long",
                     .setup =
@@ -368,7 +424,7 @@ TEST_F(RingCrashTest, Get) {
   }
 }
 
-TEST_F(RingCrashTest, GetAroundTheEnd) {
+TEST_P(RingCrashTest, GetAroundTheEnd) {
   ExpectSurvives({.name = "queue/get, around the end",
                   .setup =
                       [&] {
@@ -391,7 +447,7 @@ TEST_F(RingCrashTest, GetAroundTheEnd) {
                       }});
 }
 
-TEST_F(RingCrashTest, GetWhileAProducerSleeps) {
+TEST_P(RingCrashTest, GetWhileAProducerSleeps) {
   int count = 0;
   for (const uint64_t max_items : {0, 3}) {
     ExpectSurvives(
@@ -430,7 +486,7 @@ TEST_F(RingCrashTest, GetWhileAProducerSleeps) {
   }
 }
 
-TEST_F(RingCrashTest, GetFromAnEmptyRingInVain) {
+TEST_P(RingCrashTest, GetFromAnEmptyRingInVain) {
   ExpectSurvives(
       {.name = "queue/get, empty, no time",
        .setup = [&] { Fresh(); },
@@ -440,7 +496,7 @@ TEST_F(RingCrashTest, GetFromAnEmptyRingInVain) {
       20);
 }
 
-TEST_F(RingCrashTest, WaitThatTimesOut) {
+TEST_P(RingCrashTest, WaitThatTimesOut) {
   ExpectSurvives({.name = "queue/get, empty, time runs out",
                   .setup = [&] { Fresh(); },
                   .prepare = Warm,
@@ -453,7 +509,7 @@ TEST_F(RingCrashTest, WaitThatTimesOut) {
                  20);
 }
 
-TEST_F(RingCrashTest, GetThatWaitsWithAnotherBehindIt) {
+TEST_P(RingCrashTest, GetThatWaitsWithAnotherBehindIt) {
   ExpectSurvives(
       {.name = "queue/get asleep, another behind",
        .setup = [&] { Fresh(); },
@@ -484,7 +540,7 @@ TEST_F(RingCrashTest, GetThatWaitsWithAnotherBehindIt) {
 
 // Two messages for two sleepers, of which the one that was woken dies: the
 // other must not wait for a third message.
-TEST_F(RingCrashTest, WokenConsumerOwesAWakeUp) {
+TEST_P(RingCrashTest, WokenConsumerOwesAWakeUp) {
   ExpectSurvives(
       {.name = "queue/get woken for two, another behind",
        .setup = [&] { Fresh(); },
@@ -514,7 +570,7 @@ TEST_F(RingCrashTest, WokenConsumerOwesAWakeUp) {
       100);
 }
 
-TEST_F(RingCrashTest, Close) {
+TEST_P(RingCrashTest, Close) {
   for (const bool full : {false, true}) {
     int count = 0;
     ExpectSurvives(
@@ -545,7 +601,7 @@ TEST_F(RingCrashTest, Close) {
 }
 
 // A producer dies, and the next one, who repairs, dies as well.
-TEST_F(RingCrashTest, PutAfterADeadProducer) {
+TEST_P(RingCrashTest, PutAfterADeadProducer) {
   ExpectSurvives(
       {.name = "queue/put, recoverer killed",
        .setup =
@@ -572,7 +628,7 @@ TEST_F(RingCrashTest, PutAfterADeadProducer) {
       500);
 }
 
-TEST_F(RingCrashTest, GetAfterADeadConsumer) {
+TEST_P(RingCrashTest, GetAfterADeadConsumer) {
   ExpectSurvives({.name = "queue/get, recoverer killed",
                   .setup =
                       [&] {
@@ -597,7 +653,7 @@ TEST_F(RingCrashTest, GetAfterADeadConsumer) {
                  500);
 }
 
-TEST_F(RingCrashTest, CloseAfterADeadProducer) {
+TEST_P(RingCrashTest, CloseAfterADeadProducer) {
   ExpectSurvives({.name = "queue/put, then a closer killed",
                   .setup = [&] { Fresh(); },
                   .prepare = Warm,
@@ -621,7 +677,7 @@ TEST_F(RingCrashTest, CloseAfterADeadProducer) {
 }
 
 // To have a handle, or to lose one, changes nothing for the others.
-TEST_F(RingCrashTest, CreateAndAttach) {
+TEST_P(RingCrashTest, CreateAndAttach) {
   KillOptions sparsely;
   sparsely.stride = 13;
   ExpectSurvives(
@@ -635,12 +691,21 @@ TEST_F(RingCrashTest, CreateAndAttach) {
        .operation =
            [&] {
              absl::StatusOr<Ring> made =
-                 Ring::Create({.capacity = 512, .type_tag = kTag});
+                 Ring::Create({.capacity = 512,
+                               .type_tag = kTag,
+                               .carries_descriptors = posted()});
              EXPECT_TRUE(made.ok());
              absl::StatusOr<os::Descriptor> twin =
                  ring_.region().descriptor().Duplicate();
              absl::StatusOr<Region> region = Region::Attach(*std::move(twin));
-             EXPECT_TRUE(Ring::Attach(*std::move(region), kTag).ok());
+             if (posted()) {
+               EXPECT_TRUE(Ring::Attach(*std::move(region), kTag,
+                                        OrDie(ring_.in().Duplicate()),
+                                        OrDie(ring_.out().Duplicate()))
+                               .ok());
+             } else {
+               EXPECT_TRUE(Ring::Attach(*std::move(region), kTag).ok());
+             }
            },
        .check =
            [&](const KillPoint&) {
@@ -649,6 +714,116 @@ TEST_F(RingCrashTest, CreateAndAttach) {
            }},
       50, sparsely);
 }
+
+INSTANTIATE_TEST_SUITE_P(, RingCrashTest, testing::Bool(),
+                         [](const testing::TestParamInfo<bool>& info) {
+                           return info.param ? "WithDescriptors" : "Plain";
+                         });
+
+// What only messages with descriptors go through.
+class PostedRingCrashTest : public RingCrashTest {
+ protected:
+  // So that few messages fill the socket.
+  void Narrow() const {
+    const int least = 0;
+    ASSERT_EQ(setsockopt(ring_.in().get(), SOL_SOCKET, SO_SNDBUF, &least,
+                         sizeof(least)),
+              0);
+  }
+};
+
+// The descriptors of those who died before they committed fill the socket, and
+// no record is there whose consumer would empty it.
+TEST_P(PostedRingCrashTest, PutBehindTheLeftoversOfTheDead) {
+  int left = 0;
+  ExpectSurvives(
+      {.name = "queue/put, socket full of leftovers",
+       .setup =
+           [&] {
+             Fresh();
+             Narrow();
+             for (left = 0; RingTestPeer::LeaveBehind(ring_, files_[0]);) {
+               ++left;
+             }
+             ASSERT_GT(left, 1);
+           },
+       .prepare = Warm,
+       .operation = [&] { Put(1, Soon()); },
+       .recover = [&] { Put(2, Soon()); },
+       .check =
+           [&](const KillPoint& point) {
+             const std::vector<int> ids = Drain();
+             EXPECT_THAT(ids, AnyOf(ElementsAre(), ElementsAre(1),
+                                    ElementsAre(2), ElementsAre(1, 2)));
+             if (point.finished()) {
+               EXPECT_FALSE(ids.empty());
+             }
+             if (point.recovery_finished()) {
+               EXPECT_EQ(ids.back(), 2);
+             }
+             CheckUsable();
+           }});
+}
+
+// There is room in the ring, and none in the socket.
+TEST_P(PostedRingCrashTest, PutThatWaitsForTheSocket) {
+  int count = 0;
+  ExpectSurvives(
+      {.name = "queue/put asleep on a full socket, another behind",
+       .setup =
+           [&] {
+             Fresh(0, 8192);
+             Narrow();
+             count = Fill();
+             ASSERT_LT(count, 20);
+           },
+       .prepare = Warm,
+       .operation = [&] { Put(98, Deadline::After(seconds(10))); },
+       .while_blocked = [&] { ASSERT_EQ(Get(Soon()), 1); },
+       .sleepers_behind = {PutterTelling(0, 99)},
+       .check =
+           [&](const KillPoint& point) {
+             ASSERT_TRUE(Await([&] {
+               return ring_.ApproxSize() == static_cast<uint64_t>(count);
+             })) << "there is room, and a producer sleeps on";
+             std::vector<int> ids = Drain();
+             ASSERT_TRUE(point.AwaitSleeper(0)) << "a producer sleeps on";
+             for (int id : Drain()) ids.push_back(id);
+             EXPECT_EQ(ids.back(), 99);
+             if (point.finished()) {
+               EXPECT_EQ(ids.size(), static_cast<size_t>(count) + 1);
+             }
+             CheckUsable();
+           }},
+      100);
+}
+
+// Whoever has no numbers left leaves the message to others.
+TEST_P(PostedRingCrashTest, GetWithoutNumbers) {
+  ExpectSurvives(
+      {.name = "queue/get, no numbers left",
+       .setup =
+           [&] {
+             Fresh();
+             ASSERT_EQ(Put(1, Soon()), RingEnd::kDone);
+           },
+       .prepare =
+           [&] {
+             Warm();
+             const rlimit none = {0, 0};
+             ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+           },
+       .operation =
+           [&] { EXPECT_EQ(Take(Deadline::Now()), RingEnd::kNoNumbers); },
+       .check =
+           [&](const KillPoint&) {
+             EXPECT_THAT(Drain(), ElementsAre(1));
+             CheckUsable();
+           }});
+}
+
+INSTANTIATE_TEST_SUITE_P(, PostedRingCrashTest, testing::Values(true),
+                         [](const auto&) { return "WithDescriptors"; });
 
 }  // namespace
 }  // namespace cohort::ipc_internal
