@@ -16,6 +16,12 @@
 #endif
 
 namespace cohort::os {
+namespace {
+
+// What is smaller delays no dump, is of use in one, and is mapped often.
+constexpr size_t kLeftOutOfDumps = size_t{1} << 20;
+
+}  // namespace
 
 absl::StatusOr<Mapping> Mapping::Map(const Descriptor& file, size_t size,
                                      bool writable) {
@@ -26,7 +32,7 @@ absl::StatusOr<Mapping> Mapping::Map(const Descriptor& file, size_t size,
     return ErrnoStatus(errno, "mmap", absl::StrCat(size, " bytes"));
   }
   // Advice only: a kernel that refuses it still gives right results.
-  (void)madvise(address, size, MADV_DONTDUMP);
+  if (size >= kLeftOutOfDumps) (void)madvise(address, size, MADV_DONTDUMP);
   Mapping mapping;
   mapping.data_ = static_cast<std::byte*>(address);
   mapping.size_ = size;
@@ -46,6 +52,23 @@ absl::Status Mapping::Populate() const {
 
 void Mapping::AdviseHugePages() const {
   (void)madvise(data_, size_, MADV_HUGEPAGE);
+}
+
+absl::Status Mapping::ReplaceBy(const Descriptor& file, bool writable) {
+  if (mmap(data_, size_, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+           MAP_SHARED | MAP_FIXED, file.get(), 0) == MAP_FAILED) {
+    return ErrnoStatus(errno, "mmap", absl::StrCat(size_, " bytes, again"));
+  }
+  if (size_ >= kLeftOutOfDumps) (void)madvise(data_, size_, MADV_DONTDUMP);
+  return absl::OkStatus();
+}
+
+absl::Status Mapping::HideFromChildren() {
+  if (madvise(data_, size_, MADV_DONTFORK) != 0) {
+    return ErrnoStatus(errno, "madvise(MADV_DONTFORK)",
+                       absl::StrCat(size_, " bytes"));
+  }
+  return absl::OkStatus();
 }
 
 void Mapping::Reset() {

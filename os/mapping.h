@@ -21,8 +21,9 @@ namespace cohort::os {
 class Mapping final {
  public:
   // Maps the first `size` bytes of `file`, shared with everybody who maps it.
-  // It is left out of core dumps: a dump of gigabytes would delay the news of
-  // this process's death. ResourceExhausted: no memory or addresses left.
+  // From 1 MiB on it is left out of core dumps: a dump of gigabytes would delay
+  // the news of this process's death. ResourceExhausted: no memory or addresses
+  // left.
   static absl::StatusOr<Mapping> Map(const Descriptor& file, size_t size,
                                      bool writable = true);
 
@@ -50,6 +51,17 @@ class Mapping final {
   // Asks for huge pages. Advice: the kernel may have none, or be told by its
   // administrator to give none (transparent_hugepage/shmem_enabled).
   void AdviseHugePages() const;
+
+  // Maps `file` at the same addresses instead, in one step: a thread that reads
+  // meanwhile sees the one or the other. An error leaves it as it was.
+  [[nodiscard]] absl::Status ReplaceBy(const Descriptor& file, bool writable);
+
+  // Children of fork() will not have it, until it is replaced. What a child
+  // copies of this object then owns nothing: see Abandon().
+  [[nodiscard]] absl::Status HideFromChildren();
+
+  // Forgets it, for a process that does not have it.
+  void Abandon() { data_ = nullptr; }
 
   // Unmaps it now.
   void Reset();

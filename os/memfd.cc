@@ -50,6 +50,19 @@ absl::Status SealSize(const Descriptor& memfd) {
   return absl::OkStatus();
 }
 
+absl::Status SealContent(const Descriptor& memfd) {
+  if (fcntl(memfd.get(), F_ADD_SEALS,
+            kSizeSeals | F_SEAL_WRITE | F_SEAL_SEAL) == 0) {
+    return absl::OkStatus();
+  }
+  if (errno == EBUSY) {
+    return absl::FailedPreconditionError(
+        "memory file: it is still mapped writable somewhere, or the kernel is "
+        "reading or writing its pages; end that before it is sealed");
+  }
+  return ErrnoStatus(errno, "fcntl(F_ADD_SEALS)", "memory file");
+}
+
 absl::StatusOr<Descriptor> CreateSealedMemfd(const std::string& label,
                                              size_t size) {
   if (size == 0 || size > size_t{INT64_MAX}) {
@@ -77,6 +90,18 @@ absl::StatusOr<size_t> CheckSealedMemfd(const Descriptor& memfd) {
     return ErrnoStatus(errno, "fstat", "memory file");
   }
   return static_cast<size_t>(facts.st_size);
+}
+
+absl::StatusOr<size_t> CheckSealedContent(const Descriptor& memfd) {
+  absl::StatusOr<size_t> size = CheckSealedMemfd(memfd);
+  if (!size.ok()) return size;
+  if ((fcntl(memfd.get(), F_GET_SEALS) & F_SEAL_WRITE) == 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "descriptor ", memfd.get(),
+        " is a memory file that others can still write; it is accepted only "
+        "where its content is sealed"));
+  }
+  return size;
 }
 
 }  // namespace cohort::os

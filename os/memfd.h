@@ -33,6 +33,11 @@ absl::StatusOr<Descriptor> CreateMemfd(const std::string& label,
 // Fixes the size of `memfd` for good, and its seals with it.
 absl::Status SealSize(const Descriptor& memfd);
 
+// Likewise, and its content too: nobody can write it any more, or map it
+// writable. FailedPrecondition while somebody still has it mapped writable, or
+// the kernel is at work on its pages; nothing is sealed then.
+absl::Status SealContent(const Descriptor& memfd);
+
 // Returns such a file of `size` bytes, zero-filled and sealed. The pages are
 // taken at first touch; where memory runs out then, the kernel's out-of-memory
 // killer decides.
@@ -44,6 +49,9 @@ absl::StatusOr<Descriptor> CreateSealedMemfd(const std::string& label,
 // Returns the size of `memfd` after a check that nobody can change it any more;
 // FailedPrecondition where it is no memory file or its size is not sealed.
 absl::StatusOr<size_t> CheckSealedMemfd(const Descriptor& memfd);
+
+// Likewise, after a check that its content, too, is sealed.
+absl::StatusOr<size_t> CheckSealedContent(const Descriptor& memfd);
 
 }  // namespace cohort::os
 
