@@ -16,6 +16,11 @@
 //   cohort::MutexLock lock((*board)->mu);
 //   (*board)->score += 1;
 //
+// Programs that are not related meet by a name. Whoever comes first constructs
+// the object; the name goes with the last of them, however that one ends:
+//
+//   board = cohort::Shared<Board>::OpenOrCreate("board");
+//
 // T lies at another address in each process: no pointers, references, strings
 // or containers in it, no virtual functions (shm/sharable.h). The object is
 // never destroyed; its memory goes when the last handle of the last process has
@@ -27,8 +32,12 @@
 #ifndef COHORT_SHM_SHARED_H_
 #define COHORT_SHM_SHARED_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <new>
+#include <span>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -44,7 +53,8 @@ namespace cohort {
 
 // Shared<T>
 //
-// |       | Create, Attach | *, ->  | copy             | process dies      |
+// |       | Create, Open,  | *, ->  | copy             | process dies      |
+// |       | Attach         |        |                  |                   |
 // |-------+----------------+--------+------------------+-------------------|
 // | Empty | Full           | fatal  | Empty            | --                |
 // | Full  | --             | the T  | both Full: one T | T stays as it was |
@@ -58,6 +68,7 @@ namespace cohort {
 //   Fork-safety:    a handle works in the child and means the same T.
 //   Crash-safety:   the T stays as the dead process left it, possibly in the
 //                   middle of a change: guard it with a Mutex and repair.
+//                   Death in OpenOrCreate() leaves no T or a complete one.
 //   Signal-safety:  *, -> and get().
 //   Errors:         as Region's; FailedPrecondition also for a region that
 //                   holds something else than a T. Use of an empty handle is
@@ -76,32 +87,49 @@ class Shared final {
   template <typename... Args>
   static absl::StatusOr<Shared> Create(Args&&... args) {
     CheckSharable<T>();
-    absl::StatusOr<Region> region = Region::Create(
-        {.size = sizeof(T), .label = "shared", .type_tag = kTag});
+    absl::StatusOr<Region> region = Region::Create(Options());
     if (!region.ok()) return region.status();
-    void* const place = region->bytes().data();
-    if constexpr (std::is_aggregate_v<T>) {
-      ::new (place) T{std::forward<Args>(args)...};
-    } else {
-      ::new (place) T(std::forward<Args>(args)...);
-    }
+    Construct(region->bytes(), std::forward<Args>(args)...);
     return Shared(*std::move(region));
   }
 
-  // The T in a region that another process made by Create().
+  // The T with that name, of which this process becomes an owner; if there is
+  // none, a new one, which appears under the name when it is complete. Of
+  // several who come at once one makes it for all; the others may construct
+  // one, too, that nobody ever sees. For names see Region.
+  template <typename... Args>
+  static absl::StatusOr<Shared> OpenOrCreate(std::string_view name,
+                                             const Args&... args) {
+    CheckSharable<T>();
+    return AttachIfOk(Region::OpenOrCreate(
+        name, Options(),
+        [&](std::span<std::byte> bytes) { Construct(bytes, args...); }));
+  }
+
+  // Likewise; NotFound if there is none, or if all its owners have died.
+  static absl::StatusOr<Shared> Open(std::string_view name) {
+    CheckSharable<T>();
+    return AttachIfOk(Region::Open(name));
+  }
+
+  // Takes the name away now; its owners keep the T, and others can have a new
+  // one of that name. Otherwise the name goes with the last owner.
+  static absl::Status Unlink(std::string_view name) {
+    return Region::Unlink(name);
+  }
+
+  // The T in a region that another process made by one of the above.
   static absl::StatusOr<Shared> Attach(Region region) {
     CheckSharable<T>();
     if (region.type_tag() != kTag || region.size() != sizeof(T)) {
       return absl::FailedPreconditionError(
-          "shared: the region received holds an object of another type; hand "
-          "it to a Shared<T> with the T that it was created with");
+          "shared: an object of another type lies there; take a Shared<T> with "
+          "the T that it was created with");
     }
     return Shared(std::move(region));
   }
   static absl::StatusOr<Shared> Attach(os::Descriptor memory) {
-    absl::StatusOr<Region> region = Region::Attach(std::move(memory));
-    if (!region.ok()) return region.status();
-    return Attach(*std::move(region));
+    return AttachIfOk(Region::Attach(std::move(memory)));
   }
 
   [[nodiscard]] bool empty() const { return object_ == nullptr; }
@@ -138,6 +166,25 @@ class Shared final {
 
  private:
   static constexpr uint64_t kTag = TypeTag<T>("shared");
+
+  static RegionOptions Options() {
+    return {.size = sizeof(T), .label = "shared", .type_tag = kTag};
+  }
+
+  template <typename... Args>
+  static void Construct(std::span<std::byte> bytes, Args&&... args) {
+    void* const place = bytes.data();
+    if constexpr (std::is_aggregate_v<T>) {
+      ::new (place) T{std::forward<Args>(args)...};
+    } else {
+      ::new (place) T(std::forward<Args>(args)...);
+    }
+  }
+
+  static absl::StatusOr<Shared> AttachIfOk(absl::StatusOr<Region> region) {
+    if (!region.ok()) return region.status();
+    return Attach(*std::move(region));
+  }
 
   explicit Shared(Region region)
       : region_(std::move(region)),
