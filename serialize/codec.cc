@@ -4,11 +4,17 @@
 
 #include <cxxabi.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
+#include <functional>
+#include <map>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/cord.h"
@@ -21,6 +27,9 @@ namespace {
 // absl::Duration counts quarters of a nanosecond, and so does the wire.
 constexpr uint32_t kTicksPerSecond = 4'000'000'000;
 constexpr uint32_t kInfinite = ~uint32_t{0};
+
+// A status looks for each new payload among all that it has.
+constexpr size_t kMostPayloads = 256;
 
 std::string_view View(absl::string_view text) {
   return {text.data(), text.size()};
@@ -147,18 +156,56 @@ absl::Duration GetDuration(Reader& reader) {
   return absl::Seconds(seconds) + ticks * (absl::Nanoseconds(1) / 4);
 }
 
+void PutCivil(Frame& frame, absl::CivilSecond value) {
+  const int64_t year = value.year();
+  std::memcpy(frame.Extend(sizeof(year)), &year, sizeof(year));
+  for (const int part : {value.month(), value.day(), value.hour(),
+                         value.minute(), value.second()}) {
+    *frame.Extend(1) = static_cast<char>(part);
+  }
+}
+
+absl::CivilSecond GetCivil(Reader& reader) {
+  int64_t year = 0;
+  signed char part[5];
+  reader.Read(&year, sizeof(year));
+  reader.Read(part, sizeof(part));
+  const absl::CivilSecond value(year, part[0], part[1], part[2], part[3],
+                                part[4]);
+  if (value.year() != year || value.month() != part[0] ||
+      value.day() != part[1] || value.hour() != part[2] ||
+      value.minute() != part[3] || value.second() != part[4]) {
+    reader.Malformed("a date and a time of day");
+  }
+  return value;
+}
+
+void PutCord(Frame& frame, const absl::Cord& value) {
+  PutVarint(frame, value.size());
+  for (const absl::string_view chunk : value.Chunks()) {
+    frame.Append(View(chunk));
+  }
+}
+
 void PutStatus(Frame& frame, const absl::Status& value) {
   PutVarint(frame, static_cast<uint64_t>(value.raw_code()));
   if (value.ok()) return;
   PutText(frame, View(value.message()));
-  uint64_t payloads = 0;
-  value.ForEachPayload(
-      [&](absl::string_view, const absl::Cord&) { ++payloads; });
-  PutVarint(frame, payloads);
+  // A status hands them out in no order.
+  std::map<std::string, std::string> payloads;
   value.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
-    PutText(frame, View(url));
-    PutText(frame, std::string(payload));
+    payloads.emplace(url, payload);
   });
+  if (payloads.size() > kMostPayloads) {
+    throw Abandon{absl::InvalidArgumentError(
+        absl::StrCat("a status with ", payloads.size(), " payloads; at most ",
+                     kMostPayloads, " travel"))};
+  }
+  PutVarint(frame, payloads.size());
+  for (const auto& [url, payload] : payloads) {
+    PutText(frame, url);
+    PutText(frame, payload);
+  }
 }
 
 absl::Status GetStatus(Reader& reader) {
@@ -172,8 +219,17 @@ absl::Status GetStatus(Reader& reader) {
     return absl::string_view(reader.Take(size), size);
   };
   absl::Status status(static_cast<absl::StatusCode>(code), text());
-  for (size_t left = reader.ReadCount(2); left > 0; --left) {
+  const size_t payloads = reader.ReadCount(2);
+  if (payloads > kMostPayloads) {
+    reader.Malformed(absl::StrCat("at most ", kMostPayloads, " payloads"));
+  }
+  absl::string_view last;
+  for (size_t i = 0; i < payloads; ++i) {
     const absl::string_view url = text();
+    if (i != 0 && url <= last) {
+      reader.Malformed("a payload whose name is not below the last");
+    }
+    last = url;
     status.SetPayload(url, absl::Cord(text()));
   }
   return status;
@@ -183,6 +239,36 @@ absl::Status TrailingBytes(const Reader& reader) {
   return At(reader, absl::StrCat("expected the end, but ", reader.remaining(),
                                  " bytes follow")
                         .c_str());
+}
+
+bool Owners::Own(const Place& place, uint32_t object) {
+  if (place.object == 0) return true;
+  // An owner is at least one above what it owns, even without a class between.
+  const int length = std::max(1, place.depth - place.at);
+  Object& owned = objects_[object - 1];
+  links_.push_back({place.object, length, owned.by});
+  owned.by = static_cast<uint32_t>(links_.size());
+  // Each object rises kMaxChain times at most; nobody who is not up to mischief
+  // comes near this.
+  int64_t work = int64_t{kMaxChain} * 64 + 8 * int64_t(links_.size());
+  return Raise(place.object, owned.height + length, work);
+}
+
+bool Owners::Raise(uint32_t object, int height, int64_t& work) {
+  std::vector<std::pair<uint32_t, int>> todo = {{object, height}};
+  while (!todo.empty()) {
+    const auto [one, to] = todo.back();
+    todo.pop_back();
+    Object& raised = objects_[one - 1];
+    if (to <= raised.height) continue;
+    if (to > kMaxChain) return false;
+    raised.height = to;
+    for (uint32_t link = raised.by; link != 0; link = links_[link - 1].next) {
+      if (--work < 0) return false;
+      todo.emplace_back(links_[link - 1].owner, to + links_[link - 1].length);
+    }
+  }
+  return true;
 }
 
 }  // namespace serialize_internal
@@ -207,7 +293,41 @@ uint32_t Encoder::Share(std::shared_ptr<const void> pointer,
   if (pointer == nullptr) return 0;
   const auto next = static_cast<uint32_t>(shared_.size() + 1);
   auto [entry, added] = shared_.try_emplace({std::move(pointer), type}, next);
+  if (added) owners_.Add();
+  if (!std::exchange(weak_, false) && !owners_.Own(place_, entry->second)) {
+    Fail(absl::InvalidArgumentError(absl::StrCat(
+        "shared objects own each other in a ring, or more than ", kMaxChain,
+        " of them do one after the other; let some of the pointers be "
+        "std::weak_ptr")));
+  }
+  if (added) {
+    place_.object = next;
+    place_.at = place_.depth;
+  }
   return added ? next | cereal::detail::msb_32bit : entry->second;
+}
+
+void Encoder::Defer(std::function<void()> write) {
+  if (place_.movable != 0) {
+    Fail(absl::InvalidArgumentError(
+        "cereal::defer() in an element of a container that moves its elements; "
+        "let the container hold pointers to them"));
+  }
+  deferred_.emplace_back(place_, std::move(write));
+}
+
+void Encoder::serializeDeferments() {
+  const serialize_internal::Owners::Place place = place_;
+  const int depth = std::exchange(depth_, 0);
+  while (!deferred_.empty()) {
+    auto [its_place, write] = std::move(deferred_.front());
+    deferred_.pop_front();
+    place_ = its_place;
+    if (place_.depth > kMaxChain) TooDeep();
+    write();
+  }
+  depth_ = depth;
+  place_ = place;
 }
 
 void Encoder::TooDeep() {
@@ -247,6 +367,7 @@ std::shared_ptr<void> Decoder::getSharedPointer(uint32_t id) {
     reader_.Malformed("a shared object of the pointer's type");
   }
   if (!shared.whole) reader_.Malformed("an object that is constructed");
+  Own(id);
   return shared.object;
 }
 
@@ -256,6 +377,63 @@ void Decoder::AddShared(uint32_t id, std::shared_ptr<void> object,
     reader_.Malformed("the next id of a shared object");
   }
   shared_.push_back({std::move(object), &type, whole});
+  owners_.Add();
+  const auto number = static_cast<uint32_t>(shared_.size());
+  Own(number);
+  place_.object = number;
+  place_.at = place_.depth;
+}
+
+void Decoder::Own(uint32_t id) {
+  if (!std::exchange(weak_, false) && !owners_.Own(place_, id)) {
+    reader_.Malformed(absl::StrCat("no ring and no chain of more than ",
+                                   kMaxChain, " shared objects"));
+  }
+}
+
+// The names that cereal gives to an id and to the name that may follow it. An
+// id says: none (0), the pointer's own type, the next new name, or one of the
+// names before.
+void Decoder::CheckNamed(const char* name, uint32_t value) {
+  if (std::strcmp(name, "polymorphic_id") != 0) return;
+  constexpr uint32_t kOwnType = cereal::detail::msb2_32bit;
+  const uint32_t known = static_cast<uint32_t>(names_.size());
+  if (value <= known || value == kOwnType ||
+      value == ((known + 1) | cereal::detail::msb_32bit)) {
+    return;
+  }
+  reader_.Malformed("the id of a polymorphic type");
+}
+
+void Decoder::CheckNamed(const char* name, const std::string& value) {
+  if (std::strcmp(name, "polymorphic_name") != 0) return;
+  if (std::find(names_.begin(), names_.end(), value) != names_.end()) {
+    reader_.Malformed("the name of a polymorphic type that has none yet");
+  }
+  names_.push_back(value);
+}
+
+void Decoder::Defer(std::function<void()> read) {
+  if (place_.movable != 0) {
+    Fail(absl::InvalidArgumentError(
+        "cereal::defer() in an element of a container that moves its elements; "
+        "let the container hold pointers to them"));
+  }
+  deferred_.emplace_back(place_, std::move(read));
+}
+
+void Decoder::serializeDeferments() {
+  const serialize_internal::Owners::Place place = place_;
+  const int depth = std::exchange(depth_, 0);
+  while (!deferred_.empty()) {
+    auto [its_place, read] = std::move(deferred_.front());
+    deferred_.pop_front();
+    place_ = its_place;
+    if (place_.depth > kMaxChain) TooDeep();
+    read();
+  }
+  depth_ = depth;
+  place_ = place;
 }
 
 void Decoder::TooDeep() {

@@ -28,7 +28,7 @@
 //
 // The bytes are for processes of one build on one host. For files, or between
 // programs that are updated separately, take a format with a schema. The format
-// is written down in docs/design/serialize.md.
+// is written down in docs/formats/wire.md.
 
 #ifndef COHORT_SERIALIZE_CODEC_H_
 #define COHORT_SERIALIZE_CODEC_H_
@@ -38,23 +38,33 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
+#include <functional>
+#include <iterator>
+#include <limits>
 #include <map>
 #include <memory>
 #include <ranges>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <typeindex>
 #include <typeinfo>
 #include <utility>
+#include <valarray>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
+#include "absl/time/civil_time.h"
+#include "absl/time/time.h"
 #include "cereal/cereal.hpp"
 #include "cohort/os/descriptor.h"
 #include "cohort/serialize/encodable.h"
 #include "cohort/serialize/frame.h"
+#include "cohort/serialize/internal/split.h"
 
 namespace cohort {
 
@@ -64,6 +74,10 @@ static_assert(std::endian::native == std::endian::little,
 // Values within values, counted at types with a serialize(): as deep as a
 // reader follows, and hence as a writer writes.
 inline constexpr int kMaxDepth = 64;
+
+// Objects that own each other, one behind the other, whether they were written
+// within each other or not: so deep does their destruction nest.
+inline constexpr int kMaxChain = 1024;
 
 namespace serialize_internal {
 
@@ -146,10 +160,48 @@ inline void PutText(Frame& frame, std::string_view text) {
   frame.Append(text);
 }
 
+// Who owns whom among the shared objects of a message. A chain of objects is
+// destroyed by as many nested destructors, so chains are as short for readers
+// as they are for writers; and a ring of them would never be destroyed.
+class Owners final {
+ public:
+  // Where in the message something stands.
+  struct Place {
+    uint32_t object = 0;  // The innermost shared object, counted from 1.
+    int depth = 0;        // Below the outermost value, through deferments too.
+    int at = 0;           // Of which `object` is so deep.
+    int movable = 0;      // Values around it that are moved when complete.
+  };
+
+  // A new object, owned by nobody yet. The first is number 1.
+  void Add() { objects_.emplace_back(); }
+
+  // Says that what stands at `place` owns `object`. Returns whether it may.
+  [[nodiscard]] bool Own(const Place& place, uint32_t object);
+
+ private:
+  struct Object {
+    int height = 0;   // Of the chains that begin here.
+    uint32_t by = 0;  // The first of `links_` to it, plus one.
+  };
+  struct Link {
+    uint32_t owner;
+    int length;
+    uint32_t next;  // Likewise.
+  };
+  bool Raise(uint32_t object, int height, int64_t& work);
+
+  std::vector<Object> objects_;
+  std::vector<Link> links_;
+};
+
 void PutDuration(Frame& frame, absl::Duration value);
+void PutCivil(Frame& frame, absl::CivilSecond value);
+void PutCord(Frame& frame, const absl::Cord& value);
 void PutStatus(Frame& frame, const absl::Status& value);
 absl::Duration GetDuration(Reader& reader);
 absl::Status GetStatus(Reader& reader);
+absl::CivilSecond GetCivil(Reader& reader);
 
 // Where flat values go to and come from: no tables, nothing to set up.
 class FlatEncoder final {
@@ -235,19 +287,39 @@ class Encoder final
     return Share(pointer, typeid(T));
   }
 
+  // Writes what cereal::defer() put off, and what that puts off. EncodeTo()
+  // calls it.
+  void serializeDeferments();
+
   // For serialize_internal::Put().
   template <class T>
   void PutByCereal(const T& value);
+  template <class T>
+  void PutMovable(const T& value) {
+    ++place_.movable;
+    serialize_internal::Put(*this, value);
+    --place_.movable;
+  }
+  // Writes a key as a message of its own to the end of `keys`.
+  template <class T>
+  void PutKey(Frame& keys, const T& key);
 
  private:
   using Base = cereal::OutputArchive<Encoder, cereal::AllowEmptyClassElision>;
 
   uint32_t Share(std::shared_ptr<const void> pointer,
                  const std::type_info& type);
+  void Defer(std::function<void()> write);
   [[noreturn]] void TooDeep();
 
   Frame& frame_;
   int depth_ = 0;
+  serialize_internal::Owners owners_;
+  serialize_internal::Owners::Place place_;
+  bool weak_ = false;  // The next pointer to be written owns nothing.
+  std::deque<
+      std::pair<serialize_internal::Owners::Place, std::function<void()>>>
+      deferred_;
   // The objects written so far, kept alive so that no address is used twice.
   std::map<std::pair<std::shared_ptr<const void>, std::type_index>, uint32_t>
       shared_;
@@ -328,10 +400,25 @@ class Decoder final
   }
   std::shared_ptr<void> getSharedPointer(uint32_t id);
 
+  // Reads what cereal::defer() put off. Decode() calls it.
+  void serializeDeferments();
+
   // For serialize_internal::Get().
   serialize_internal::Reader& reader() { return reader_; }
   template <class T>
   void GetByCereal(T& value);
+  template <class T>
+  void GetMovable(T& value) {
+    ++place_.movable;
+    serialize_internal::Get(*this, value);
+    --place_.movable;
+  }
+  template <class T>
+  void GetKey(T& key);
+  // For the functions below by which cereal reads: what it calls so, it does
+  // not check.
+  void CheckNamed(const char* name, uint32_t value);
+  void CheckNamed(const char* name, const std::string& value);
 
  private:
   using Base = cereal::InputArchive<Decoder, cereal::AllowEmptyClassElision>;
@@ -344,10 +431,19 @@ class Decoder final
 
   void AddShared(uint32_t id, std::shared_ptr<void> object,
                  const std::type_info& type, bool whole);
+  void Own(uint32_t id);
+  void Defer(std::function<void()> read);
   [[noreturn]] void TooDeep();
 
   serialize_internal::Reader reader_;
   int depth_ = 0;
+  serialize_internal::Owners owners_;
+  serialize_internal::Owners::Place place_;
+  bool weak_ = false;  // The next pointer to be read owns nothing.
+  std::deque<
+      std::pair<serialize_internal::Owners::Place, std::function<void()>>>
+      deferred_;
+  std::vector<std::string> names_;  // Of polymorphic types.
   std::vector<os::Descriptor> own_;
   std::vector<os::Descriptor>* descriptors_;
   Decoder* outer_ = nullptr;
@@ -355,8 +451,8 @@ class Decoder final
   const std::type_info* wanted_ = nullptr;  // By the pointer being read.
 };
 
-// Returns `value` as a frame. InvalidArgument where it is too deep or a
-// serialize() function throws; ResourceExhausted where memory or descriptors
+// Returns `value` as a frame. InvalidArgument where it is too deep, where objects
+// own each other in a ring, or a serialize() function throws; ResourceExhausted where memory or descriptors
 // run out; whatever a save() function passed to Encoder::Fail().
 template <class T>
 absl::StatusOr<Frame> Encode(const T& value);
@@ -412,6 +508,32 @@ inline constexpr bool
         true;
 
 template <class T>
+inline constexpr bool kIsUniqueWrapper = false;
+template <class T, class D>
+inline constexpr bool kIsUniqueWrapper<
+    cereal::memory_detail::PtrWrapper<std::unique_ptr<T, D>&>> = true;
+
+// As they are written.
+template <class T>
+inline constexpr bool kIsOwnerWrapper = false;
+template <class T>
+inline constexpr bool kIsOwnerWrapper<
+    cereal::memory_detail::PtrWrapper<const std::shared_ptr<T>&>> = true;
+template <class T, class D>
+inline constexpr bool kIsOwnerWrapper<
+    cereal::memory_detail::PtrWrapper<const std::unique_ptr<T, D>&>> = true;
+
+template <class T>
+inline constexpr bool kIsWeak = false;
+template <class T>
+inline constexpr bool kIsWeak<std::weak_ptr<T>> = true;
+
+template <class T>
+inline constexpr bool kIsDeferred = false;
+template <class T>
+inline constexpr bool kIsDeferred<cereal::DeferredData<T>> = true;
+
+template <class T>
 struct SharedTarget;
 template <class T>
 struct SharedTarget<cereal::memory_detail::PtrWrapper<std::shared_ptr<T>&>> {
@@ -426,10 +548,199 @@ template <class A, class T>
 inline constexpr bool kIsConstructWrapper<
     cereal::memory_detail::LoadAndConstructLoadWrapper<A, T>> = true;
 
+// The container in an adaptor, which is a protected member of it.
+template <class A>
+struct Opened : A {
+  static auto& Container(A& adaptor) { return adaptor.*&Opened::c; }
+  static const auto& Container(const A& adaptor) { return adaptor.*&Opened::c; }
+  static bool InOrder(const A& adaptor) {
+    if constexpr (requires { &Opened::comp; }) {
+      const auto& all = Container(adaptor);
+      return std::is_heap(all.begin(), all.end(), adaptor.*&Opened::comp);
+    } else {
+      return true;
+    }
+  }
+};
+
+// Whether all members of an aggregate have an address in it. If there are bit
+// fields, it is read and written as it stands.
+template <class T, class... M>
+bool AllWithin(const T& value, const M&... member) {
+  const auto from = reinterpret_cast<uintptr_t>(std::addressof(value));
+  return ((reinterpret_cast<uintptr_t>(std::addressof(member)) - from <
+           sizeof(T)) &&
+          ...);
+}
+
+// Zeroes the bytes at `to`, a copy of `value`, in which no member lies: they
+// have no meaning, but differ from process to process.
+template <class T>
+void ClearPadding(char* to, const T& value) {
+  if constexpr (std::is_same_v<T, long double>) {
+    if constexpr (std::numeric_limits<long double>::digits == 64) {
+      std::memset(to + 10, 0, sizeof(T) - 10);
+    }
+  } else if constexpr (std::is_array_v<T>) {
+    for (const auto& element : value) {
+      ClearPadding(to, element);
+      to += sizeof(element);
+    }
+  } else if constexpr (CountMembers<T>() != 0) {
+    Split(value, [to, &value](const auto&... member) {
+      if (!AllWithin(value, member...)) return;
+      const char* const from =
+          reinterpret_cast<const char*>(std::addressof(value));
+      size_t end = 0;
+      auto clear = [&](const auto& one) {
+        const auto at = static_cast<size_t>(
+            reinterpret_cast<const char*>(std::addressof(one)) - from);
+        if (at > end) std::memset(to + end, 0, at - end);
+        ClearPadding(to + at, one);
+        end = std::max(end, at + sizeof(one));
+      };
+      (clear(member), ...);
+      if (end < sizeof(T)) std::memset(to + end, 0, sizeof(T) - end);
+    });
+  }
+}
+// A float has more than one representation, but no padding.
+template <class T>
+constexpr bool MayHavePadding() {
+  using E = std::remove_all_extents_t<T>;
+  if constexpr (std::is_same_v<E, long double>) {
+    return true;
+  } else if constexpr (std::is_floating_point_v<E> || !std::is_class_v<E>) {
+    return false;
+  } else if constexpr (std::has_unique_object_representations_v<E> ||
+                       CountMembers<E>() == 0) {
+    return false;
+  } else {
+    return []<class... M>(Types<M...>) {
+      return (sizeof(M) + ... + 0) != sizeof(E) || (MayHavePadding<M>() || ...);
+    }(decltype(Split(std::declval<const E&>(),
+                     []<class... M>(const M&...) { return Types<M...>(); }))());
+  }
+}
+
+template <class T>
+void PutBytes(Frame& frame, const T* values, size_t count) {
+  if (count == 0) return;
+  char* to = frame.Extend(count * sizeof(T));
+  std::memcpy(to, values, count * sizeof(T));
+  if constexpr (MayHavePadding<T>()) {
+    for (size_t i = 0; i < count; ++i) {
+      ClearPadding(to + i * sizeof(T), values[i]);
+    }
+  }
+}
+
 template <class E, class T>
 void PutAll(E& encoder, const T& values) {
   for (const auto& value : values) Put(encoder, value);
 }
+template <class E, class T>
+void PutMovable(E& encoder, const T& value) {
+  if constexpr (IsFlat<T>()) {
+    Put(encoder, value);
+  } else {
+    encoder.PutMovable(value);
+  }
+}
+template <class E, class T>
+void PutAllMovable(E& encoder, const T& values) {
+  for (const auto& value : values) PutMovable(encoder, value);
+}
+
+// How the keys of an unordered container are put in order: by their bytes, and
+// entries with equal keys by those of their values. A key that is written with
+// the help of tables becomes a message of its own, so that its bytes do not
+// depend on where it stands; pointers have no order at all.
+template <class T>
+inline constexpr bool kIsOwner = kShape<T> == Shape::kOwner;
+template <class T>
+constexpr bool SortsByValue() {
+  if constexpr (kShape<T> == Shape::kMap && Repeating<T>) {
+    return IsFlat<typename T::mapped_type>();
+  } else {
+    return false;
+  }
+}
+
+template <class E, class K>
+void PutKey(E& encoder, Frame& keys, const K& key) {
+  if constexpr (IsFlat<K>()) {
+    FlatEncoder flat(keys);
+    Put(flat, key);
+  } else {
+    encoder.PutKey(keys, key);
+  }
+}
+
+template <class E, class T>
+void PutSorted(E& encoder, const T& values) {
+  struct Entry {
+    std::string_view bytes;
+    const typename T::value_type* value;
+  };
+  Frame keys;
+  std::vector<std::pair<size_t, const typename T::value_type*>> ends;
+  ends.reserve(values.size());
+  for (const auto& value : values) {
+    if constexpr (kShape<T> == Shape::kMap) {
+      PutKey(encoder, keys, value.first);
+      if constexpr (SortsByValue<T>()) PutKey(encoder, keys, value.second);
+    } else {
+      PutKey(encoder, keys, value);
+    }
+    ends.emplace_back(keys.size(), std::addressof(value));
+  }
+  std::vector<Entry> entries;
+  entries.reserve(ends.size());
+  size_t begin = 0;
+  for (const auto& [end, value] : ends) {
+    entries.push_back({keys.bytes().substr(begin, end - begin), value});
+    begin = end;
+  }
+  // Stable: the order of what has equal keys and unsorted values is kept.
+  std::stable_sort(
+      entries.begin(), entries.end(),
+      [](const Entry& a, const Entry& b) { return a.bytes < b.bytes; });
+  for (const Entry& entry : entries) {
+    encoder.frame().Append(entry.bytes);
+    if constexpr (kShape<T> == Shape::kMap && !SortsByValue<T>()) {
+      PutMovable(encoder, entry.value->second);
+    }
+  }
+}
+
+template <class T>
+void PutBits(Frame& frame, const T& value) {
+  const size_t bytes = value.size() / 8 + (value.size() % 8 != 0);
+  char* at = frame.Extend(bytes);
+  std::memset(at, 0, bytes);
+  for (size_t i = 0; i < value.size(); ++i) {
+    at[i / 8] = static_cast<char>(at[i / 8] | (value[i] << i % 8));
+  }
+}
+template <class T>
+void GetBits(Reader& reader, size_t count, T& value) {
+  const size_t bytes = count / 8 + (count % 8 != 0);
+  const char* at = reader.Take(bytes);
+  if (count % 8 != 0 &&
+      static_cast<unsigned char>(at[bytes - 1]) >> count % 8 != 0) {
+    reader.Malformed("zeroes after the last bit");
+  }
+  for (size_t i = 0; i < count; ++i) value[i] = (at[i / 8] >> i % 8 & 1) != 0;
+}
+
+// Sequences that, when they grow, move what they hold.
+template <class T>
+inline constexpr bool kMovesElements = requires(T& t) {
+  t.reserve(1);
+};
+template <class T>
+inline constexpr bool kMovesElements<std::valarray<T>> = true;
 
 template <class E, class T>
 void Put(E& encoder, const T& value) {
@@ -438,8 +749,7 @@ void Put(E& encoder, const T& value) {
   if constexpr (FindFlaw<T, true>() != Flaw::kNone) {
     // Said already.
   } else if constexpr (IsBytes<T>()) {
-    std::memcpy(encoder.frame().Extend(sizeof(T)), std::addressof(value),
-                sizeof(T));
+    PutBytes(encoder.frame(), std::addressof(value), 1);
   } else if constexpr (shape == Shape::kBool) {
     *encoder.frame().Extend(1) = static_cast<bool>(value) ? 1 : 0;
   } else if constexpr (shape == Shape::kUnit) {
@@ -449,39 +759,58 @@ void Put(E& encoder, const T& value) {
     PutVarint(encoder.frame(), value.size());
     encoder.frame().Append(
         {reinterpret_cast<const char*>(value.data()), value.size() * kEach});
+  } else if constexpr (shape == Shape::kPath) {
+    PutText(encoder.frame(), value.native());
+  } else if constexpr (shape == Shape::kCord) {
+    PutCord(encoder.frame(), value);
   } else if constexpr (shape == Shape::kBits) {
     PutVarint(encoder.frame(), value.size());
-    const size_t bytes = value.size() / 8 + (value.size() % 8 != 0);
-    char* at = encoder.frame().Extend(bytes);
-    std::memset(at, 0, bytes);
-    for (size_t i = 0; i < value.size(); ++i) {
-      at[i / 8] = static_cast<char>(at[i / 8] | (value[i] << i % 8));
-    }
+    PutBits(encoder.frame(), value);
+  } else if constexpr (shape == Shape::kBitset) {
+    PutBits(encoder.frame(), value);
   } else if constexpr (shape == Shape::kForwardList) {
     PutVarint(encoder.frame(),
               static_cast<uint64_t>(std::distance(value.begin(), value.end())));
     PutAll(encoder, value);
-  } else if constexpr (shape == Shape::kSequence || shape == Shape::kSet ||
+  } else if constexpr (shape == Shape::kSequence || shape == Shape::kFixed ||
                        shape == Shape::kValarray) {
     PutVarint(encoder.frame(), value.size());
     using Element = typename T::value_type;
-    if constexpr (IsBytes<Element>() && shape == Shape::kSequence &&
+    if constexpr (IsBytes<Element>() && shape != Shape::kValarray &&
                   std::ranges::contiguous_range<T>) {
-      encoder.frame().Append({reinterpret_cast<const char*>(value.data()),
-                              value.size() * sizeof(Element)});
+      PutBytes(encoder.frame(), value.data(), value.size());
+    } else if constexpr (kMovesElements<T>) {
+      PutAllMovable(encoder, value);
     } else {
       PutAll(encoder, value);
     }
-  } else if constexpr (shape == Shape::kMap) {
+  } else if constexpr (shape == Shape::kSet || shape == Shape::kMap) {
     PutVarint(encoder.frame(), value.size());
-    for (const auto& [key, mapped] : value) {
-      Put(encoder, key);
-      Put(encoder, mapped);
+    if constexpr (Unordered<T> && !kIsOwner<typename T::key_type>) {
+      PutSorted(encoder, value);
+    } else if constexpr (shape == Shape::kSet) {
+      PutAllMovable(encoder, value);
+    } else {
+      for (const auto& [key, mapped] : value) {
+        PutMovable(encoder, key);
+        PutMovable(encoder, mapped);
+      }
     }
+  } else if constexpr (shape == Shape::kAdaptor) {
+    Put(encoder, Opened<T>::Container(value));
   } else if constexpr (shape == Shape::kArray) {
     PutAll(encoder, value);
   } else if constexpr (shape == Shape::kTuple) {
     std::apply([&](const auto&... part) { (Put(encoder, part), ...); }, value);
+  } else if constexpr (shape == Shape::kMembers) {
+    Split(value, [&](const auto&... member) {
+      if (AllWithin(value, member...)) {
+        (Put(encoder, member), ...);
+      } else {
+        std::memcpy(encoder.frame().Extend(sizeof(T)), std::addressof(value),
+                    sizeof(T));
+      }
+    });
   } else if constexpr (shape == Shape::kOptional) {
     Put(encoder, value.has_value());
     if (value.has_value()) Put(encoder, *value);
@@ -490,11 +819,13 @@ void Put(E& encoder, const T& value) {
       throw Abandon{absl::InvalidArgumentError("a variant without a value")};
     }
     PutVarint(encoder.frame(), value.index());
-    std::visit([&](const auto& held) { Put(encoder, held); }, value);
+    visit([&](const auto& held) { Put(encoder, held); }, value);
   } else if constexpr (shape == Shape::kDuration) {
     PutDuration(encoder.frame(), value);
   } else if constexpr (shape == Shape::kTime) {
     PutDuration(encoder.frame(), value - absl::UnixEpoch());
+  } else if constexpr (shape == Shape::kCivil) {
+    PutCivil(encoder.frame(), absl::CivilSecond(value));
   } else if constexpr (shape == Shape::kStatus) {
     PutStatus(encoder.frame(), value);
   } else if constexpr (shape == Shape::kStatusOr) {
@@ -532,6 +863,15 @@ void GetBytesInto(Reader& reader, size_t count, T& values) {
 }
 
 template <class D, class T>
+void GetMovable(D& decoder, T& value) {
+  if constexpr (IsFlat<T>()) {
+    Get(decoder, value);
+  } else {
+    decoder.GetMovable(value);
+  }
+}
+
+template <class D, class T>
 void GetElements(D& decoder, size_t count, T& values) {
   values.clear();
   if constexpr (requires { values.reserve(count); }) {
@@ -543,15 +883,81 @@ void GetElements(D& decoder, size_t count, T& values) {
   }
   for (size_t i = 0; i < count; ++i) {
     values.emplace_back();
-    Get(decoder, values.back());
+    if constexpr (kMovesElements<T>) {
+      GetMovable(decoder, values.back());
+    } else {
+      Get(decoder, values.back());
+    }
   }
 }
 
+template <class... T>
+constexpr size_t CountTypes(Types<T...>) {
+  return sizeof...(T);
+}
 template <class D, class T, size_t... I>
 void GetAlternative(D& decoder, uint64_t index, T& value,
                     std::index_sequence<I...>) {
   (void)((index == I && (Get(decoder, value.template emplace<I>()), true)) ||
          ...);
+}
+
+// Reads a key, and says where its bytes are.
+template <class D, class K>
+std::string_view GetKey(D& decoder, K& key) {
+  const char* const begin = decoder.reader().at();
+  if constexpr (IsFlat<K>()) {
+    Get(decoder, key);
+  } else {
+    decoder.GetKey(key);
+  }
+  return {begin, static_cast<size_t>(decoder.reader().at() - begin)};
+}
+
+template <class D, class T>
+void GetEntries(D& decoder, T& values) {
+  constexpr bool kMap = kShape<T> == Shape::kMap;
+  using Key = std::remove_const_t<typename T::key_type>;
+  values.clear();
+  std::string_view last;
+  const size_t count = decoder.reader().ReadCount(kMap ? 2 : 1);
+  if constexpr (requires { values.reserve(count); }) {
+    values.reserve(std::min(
+        count, decoder.reader().remaining() / sizeof(typename T::value_type)));
+  }
+  for (size_t i = 0; i < count; ++i) {
+    auto key = Key();
+    [[maybe_unused]] std::string_view bytes;
+    if constexpr (Unordered<T> && !kIsOwner<Key>) {
+      bytes = GetKey(decoder, key);
+    } else {
+      GetMovable(decoder, key);
+    }
+    const size_t before = values.size();
+    typename T::iterator added;
+    if constexpr (kMap) {
+      auto mapped = typename T::mapped_type();
+      GetMovable(decoder, mapped);
+      if constexpr (SortsByValue<T>()) {
+        bytes = {bytes.data(),
+                 static_cast<size_t>(decoder.reader().at() - bytes.data())};
+      }
+      added =
+          values.emplace_hint(values.end(), std::move(key), std::move(mapped));
+    } else {
+      added = values.emplace_hint(values.end(), std::move(key));
+    }
+    if (values.size() == before) [[unlikely]]
+      decoder.reader().Malformed("another key");
+    if constexpr (Ordered<T>) {
+      if (added != std::prev(values.end())) [[unlikely]]
+        decoder.reader().Malformed("a key that is not below the one before");
+    } else if constexpr (Unordered<T> && !kIsOwner<Key>) {
+      if (i != 0 && (Repeating<T> ? bytes < last : bytes <= last)) [[unlikely]]
+        decoder.reader().Malformed("a key whose bytes are not below the last");
+      last = bytes;
+    }
+  }
 }
 
 template <class D, class T>
@@ -578,17 +984,20 @@ void Get(D& decoder, T& value) {
     } else {
       GetBytesInto(decoder.reader(), count, value);
     }
+  } else if constexpr (shape == Shape::kPath) {
+    const size_t count = decoder.reader().ReadCount();
+    value = std::string(decoder.reader().Take(count), count);
+  } else if constexpr (shape == Shape::kCord) {
+    const size_t count = decoder.reader().ReadCount();
+    value = absl::string_view(decoder.reader().Take(count), count);
   } else if constexpr (shape == Shape::kBits) {
     const uint64_t count = decoder.reader().ReadVarint();
     const uint64_t bytes = count / 8 + (count % 8 != 0);
     if (bytes > decoder.reader().remaining()) decoder.reader().Overlong(bytes);
-    const char* at = decoder.reader().Take(bytes);
-    if (count % 8 != 0 &&
-        static_cast<unsigned char>(at[bytes - 1]) >> count % 8 != 0) {
-      decoder.reader().Malformed("zeroes after the last bit");
-    }
     value.resize(count);
-    for (size_t i = 0; i < count; ++i) value[i] = (at[i / 8] >> i % 8 & 1) != 0;
+    GetBits(decoder.reader(), count, value);
+  } else if constexpr (shape == Shape::kBitset) {
+    GetBits(decoder.reader(), value.size(), value);
   } else if constexpr (shape == Shape::kSequence) {
     using Element = typename T::value_type;
     if constexpr (IsBytes<Element>() && std::ranges::contiguous_range<T>) {
@@ -597,6 +1006,11 @@ void Get(D& decoder, T& value) {
     } else {
       GetElements(decoder, decoder.reader().ReadCount(), value);
     }
+  } else if constexpr (shape == Shape::kFixed) {
+    if (decoder.reader().ReadVarint() != value.size()) {
+      decoder.reader().Malformed("as many elements as the array has");
+    }
+    for (auto& element : value) Get(decoder, element);
   } else if constexpr (shape == Shape::kForwardList) {
     value.clear();
     auto last = value.before_begin();
@@ -609,30 +1023,29 @@ void Get(D& decoder, T& value) {
     Get(decoder, elements);
     value.resize(elements.size());
     std::move(elements.begin(), elements.end(), std::begin(value));
-  } else if constexpr (shape == Shape::kSet) {
-    value.clear();
-    for (size_t left = decoder.reader().ReadCount(); left > 0; --left) {
-      auto key = typename T::value_type();
-      Get(decoder, key);
-      const size_t before = value.size();
-      value.emplace_hint(value.end(), std::move(key));
-      if (value.size() == before) decoder.reader().Malformed("another key");
-    }
-  } else if constexpr (shape == Shape::kMap) {
-    value.clear();
-    for (size_t left = decoder.reader().ReadCount(2); left > 0; --left) {
-      auto key = typename T::key_type();
-      auto mapped = typename T::mapped_type();
-      Get(decoder, key);
-      Get(decoder, mapped);
-      const size_t before = value.size();
-      value.emplace_hint(value.end(), std::move(key), std::move(mapped));
-      if (value.size() == before) decoder.reader().Malformed("another key");
+  } else if constexpr (shape == Shape::kSet || shape == Shape::kMap) {
+    GetEntries(decoder, value);
+  } else if constexpr (shape == Shape::kAdaptor) {
+    Get(decoder, Opened<T>::Container(value));
+    if (!Opened<T>::InOrder(value)) {
+      decoder.reader().Malformed("a heap, as a priority queue holds one");
     }
   } else if constexpr (shape == Shape::kArray) {
     for (auto& element : value) Get(decoder, element);
   } else if constexpr (shape == Shape::kTuple) {
     std::apply([&](auto&... part) { (Get(decoder, part), ...); }, value);
+  } else if constexpr (shape == Shape::kMembers) {
+    Split(value, [&](const auto&... member) {
+      if (AllWithin(value, member...)) {
+        // Members of a value that is not const.
+        (Get(decoder,
+             const_cast<std::remove_cvref_t<decltype(member)>&>(member)),
+         ...);
+      } else {
+        decoder.reader().Read(static_cast<void*>(std::addressof(value)),
+                              sizeof(T));
+      }
+    });
   } else if constexpr (shape == Shape::kOptional) {
     if (decoder.reader().ReadBool()) {
       Get(decoder, value.emplace());
@@ -641,15 +1054,21 @@ void Get(D& decoder, T& value) {
     }
   } else if constexpr (shape == Shape::kVariant) {
     const uint64_t index = decoder.reader().ReadVarint();
-    if (index >= std::variant_size_v<T>) {
+    constexpr size_t kSize = CountTypes(typename Known<T>::Parts());
+    if (index >= kSize) {
       decoder.reader().Malformed("the index of an alternative of the variant");
     }
-    GetAlternative(decoder, index, value,
-                   std::make_index_sequence<std::variant_size_v<T>>());
+    GetAlternative(decoder, index, value, std::make_index_sequence<kSize>());
   } else if constexpr (shape == Shape::kDuration) {
     value = GetDuration(decoder.reader());
   } else if constexpr (shape == Shape::kTime) {
     value = absl::UnixEpoch() + GetDuration(decoder.reader());
+  } else if constexpr (shape == Shape::kCivil) {
+    const absl::CivilSecond second = GetCivil(decoder.reader());
+    value = T(second);
+    if (absl::CivilSecond(value) != second) {
+      decoder.reader().Malformed("the beginning of a day, an hour or the like");
+    }
   } else if constexpr (shape == Shape::kStatus) {
     value = GetStatus(decoder.reader());
   } else if constexpr (shape == Shape::kStatusOr) {
@@ -683,19 +1102,55 @@ consteval void CheckDecodable() {
 
 template <class T>
 void Encoder::PutByCereal(const T& value) {
-  constexpr serialize_internal::Shape shape = serialize_internal::kShape<T>;
-  if constexpr (shape == serialize_internal::Shape::kCereal) {
+  if constexpr (serialize_internal::kShape<T> ==
+                serialize_internal::Shape::kCereal) {
     if (depth_ == kMaxDepth) TooDeep();
     ++depth_;
+    ++place_.depth;
     const size_t before = frame_.size();
     Base::operator()(value);
     // Every value takes a byte at least: so a count of values can be compared
     // with the bytes left before anything is allocated for them.
     if (frame_.size() == before) *frame_.Extend(1) = 0;
     --depth_;
+    --place_.depth;
+  } else if constexpr (serialize_internal::kIsDeferred<T>) {
+    Defer([this, value] { (*this)(value.value); });
+  } else if constexpr (serialize_internal::kIsWeak<T>) {
+    weak_ = true;
+    Base::operator()(value);
+    weak_ = false;
+  } else if constexpr (serialize_internal::kIsOwnerWrapper<T>) {
+    // What a pointer refers to stays where it is, whoever holds the pointer.
+    const serialize_internal::Owners::Place place = place_;
+    place_.movable = 0;
+    Base::operator()(value);
+    place_ = place;
   } else {
     Base::operator()(value);
   }
+}
+
+template <class T>
+void Encoder::PutKey(Frame& keys, const T& key) {
+  Encoder alone(keys);
+  alone.depth_ = depth_;
+  alone.place_.movable = 1;
+  alone(key);
+  alone.serializeDeferments();
+  if (!keys.descriptors().empty()) {
+    Fail(absl::InvalidArgumentError(
+        "a key with a descriptor in it, by which nothing can be ordered"));
+  }
+}
+
+template <class T>
+void Decoder::GetKey(T& key) {
+  Decoder alone(this);
+  alone.depth_ = depth_;
+  alone.place_.movable = 1;
+  alone(key);
+  alone.serializeDeferments();
 }
 
 template <class T>
@@ -705,18 +1160,37 @@ void Decoder::GetByCereal(T& value) {
                 serialize_internal::kIsConstructWrapper<T>) {
     if (depth_ == kMaxDepth) TooDeep();
     ++depth_;
+    ++place_.depth;
     const size_t before = offset();
     Base::operator()(value);
     if (offset() == before && *reader_.Take(1) != 0) {
       reader_.Malformed("a zero, the value of an empty type");
     }
     --depth_;
+    --place_.depth;
+  } else if constexpr (serialize_internal::kIsDeferred<T>) {
+    Defer([this, value]() mutable { (*this)(value.value); });
+  } else if constexpr (serialize_internal::kIsWeak<T>) {
+    weak_ = true;
+    Base::operator()(value);
+    weak_ = false;
   } else if constexpr (serialize_internal::kIsSharedWrapper<T>) {
     using Target = typename serialize_internal::SharedTarget<T>::type;
+    const serialize_internal::Owners::Place place = place_;
+    place_.movable = 0;
     const size_t slot = shared_.size();
     wanted_ = &typeid(Target);
     Base::operator()(value);
     if (shared_.size() > slot) shared_[slot].whole = true;
+    place_ = place;
+  } else if constexpr (serialize_internal::kIsUniqueWrapper<T>) {
+    const serialize_internal::Owners::Place place = place_;
+    place_.movable = 0;
+    if (reader_.remaining() != 0 && (*reader_.at() & ~1) != 0) {
+      reader_.Malformed("a bool of 0 or 1");
+    }
+    Base::operator()(value);
+    place_ = place;
   } else {
     Base::operator()(value);
   }
@@ -741,7 +1215,10 @@ template <class T>
 absl::Status EncodeTo(Encoder& encoder, const T& value) {
   CheckEncodable<T>();
   return serialize_internal::WriteOrUndo(encoder.frame(), [&] {
-    if constexpr (Encodable<T>) encoder(value);
+    if constexpr (Encodable<T>) {
+      encoder(value);
+      encoder.serializeDeferments();
+    }
   });
 }
 
@@ -802,6 +1279,7 @@ absl::StatusOr<T> DecodeFrom(Decoder& decoder) {
       absl::StatusOr<T> result;
       result.emplace();
       decoder(*result);
+      decoder.serializeDeferments();
       return result;
     } catch (...) {
       return serialize_internal::StatusOfException(absl::StatusCode::kDataLoss);
@@ -834,6 +1312,10 @@ template <class T>
 void CEREAL_LOAD_FUNCTION_NAME(cohort::Decoder& decoder,
                                NameValuePair<T>& pair) {
   decoder(pair.value);
+  if constexpr (std::is_same_v<T, uint32_t&> ||
+                std::is_same_v<T, std::string&>) {
+    decoder.CheckNamed(pair.name, pair.value);
+  }
 }
 
 template <class T>

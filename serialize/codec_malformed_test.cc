@@ -240,7 +240,7 @@ std::vector<Case> Cases() {
       {"an object that contains itself", StatusOfDecode<std::shared_ptr<Ring>>,
        Bytes({1, 0, 0, 0x80, 1, 0, 0, 0}), "is constructed"},
       {"an unknown polymorphic id", StatusOfDecode<std::shared_ptr<Base>>,
-       Bytes({5, 0, 0, 0}), "cereal"},
+       Bytes({5, 0, 0, 0}), "id of a polymorphic type"},
       {"an unknown polymorphic name", StatusOfDecode<std::shared_ptr<Base>>,
        Bytes({1, 0, 0, 0x80, 3, 'X', 'Y', 'Z'}), "XYZ"},
   };

@@ -14,17 +14,25 @@
 //     ...
 //
 // What travels, first match wins:
-//   1. numbers, enumerations, strings, bit vectors, and every container, array,
-//      pair, tuple, optional, variant, duration of the standard library whose
-//      parts travel; containers that look like them (absl::flat_hash_map);
-//      absl::Status, StatusOr, Duration, Time; os::Descriptor;
+//   1. numbers, enumerations, strings, paths, bit vectors, and every container,
+//      adaptor, array, pair, tuple, optional, variant, duration of the standard
+//      library whose parts travel; containers that look like them, such as
+//      Abseil's; absl::Status, StatusOr, Duration, Time, CivilSecond and its
+//      kin, Cord; os::Descriptor;
 //   2. types with one of cereal's serialize(), save()/load() or minimal pairs,
 //      and std::unique_ptr, std::shared_ptr, std::weak_ptr, polymorphic or not;
 //   3. all other trivially copyable types that can be copied or moved (no lock,
-//      no struct with a lock in it), as their bytes. The compiler looks for
-//      pointers among the members of aggregates; private members it cannot see.
-//      What such bytes may hold (a bool of 2, say) is not checked on arrival:
-//      give the type a serialize() where the sender is not trusted.
+//      no struct with a lock in it), as their bytes; aggregates with a member
+//      that must be checked on arrival (a bool, a std::optional), as their
+//      members one by one. The compiler looks for those, and for pointers,
+//      among the members of aggregates; private members it cannot see. What
+//      bytes may hold that the compiler does not see is not checked: give the
+//      type a serialize() where the sender is not trusted.
+//
+// Equal values have equal bytes, in whatever process: what has no order, such
+// as a std::unordered_map, is written in the order of its encoded keys. That
+// does not hold for what C++ calls equal without being the same: 0.0 and -0.0,
+// and sets of pointers.
 //
 // The functions that do the work are in serialize/codec.h.
 
@@ -33,21 +41,31 @@
 
 #include <any>
 #include <array>
+#include <bitset>
 #include <chrono>
 #include <complex>
 #include <concepts>
+#include <coroutine>
 #include <cstddef>
 #include <deque>
+#include <filesystem>
 #include <forward_list>
 #include <functional>
+#include <iterator>
 #include <list>
 #include <map>
 #include <memory>
 #include <optional>
+#include <queue>
+#include <ranges>
 #include <set>
+#include <stack>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <tuple>
 #include <type_traits>
+#include <typeindex>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -55,23 +73,26 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/fixed_array.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
+#include "absl/time/civil_time.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "absl/types/variant.h"
 #include "cereal/cereal.hpp"
 #include "cereal/types/atomic.hpp"
 #include "cereal/types/base_class.hpp"
-#include "cereal/types/bitset.hpp"
 #include "cereal/types/common.hpp"
 #include "cereal/types/functional.hpp"
 #include "cereal/types/memory.hpp"
 #include "cereal/types/polymorphic.hpp"
-#include "cereal/types/queue.hpp"
-#include "cereal/types/stack.hpp"
 #include "cereal/types/string.hpp"
 #include "cereal/types/utility.hpp"
 #include "cohort/os/descriptor.h"
 #include "cohort/serialize/internal/members.h"
+#include "cohort/serialize/internal/split.h"
 
 namespace cohort {
 
@@ -88,18 +109,25 @@ enum class Shape {
   kBytes,        // sizeof(T) bytes, little-endian.
   kUnit,         // Nothing to say: one zero byte.
   kString,       // Length, characters.
+  kPath,         // A string.
+  kCord,         // A string.
   kBits,         // std::vector<bool>: length, eight to a byte.
+  kBitset,       // Eight to a byte.
   kSequence,     // Count, elements; also set-like and map-like below.
   kForwardList,  //
   kValarray,     //
+  kFixed,        // absl::FixedArray, whose count is never another.
   kSet,          //
   kMap,          // Count, key, value, key, value ...
+  kAdaptor,      // std::stack and its kin: the container in it.
   kArray,        // Elements alone.
   kTuple,        // Elements alone.
+  kMembers,      // An aggregate: members alone.
   kOptional,     // Bool, value if true.
   kVariant,      // Index, value.
   kDuration,     // absl::Duration: seconds, quarters of a nanosecond.
   kTime,         // absl::Time: the duration since the epoch.
+  kCivil,        // absl::CivilSecond and its kin: year, month ... second.
   kStatus,       // Code, message, payloads.
   kStatusOr,     // Bool, value if true, status if false.
   kDescriptor,   // Index into the frame's descriptors plus one; 0 is invalid.
@@ -122,8 +150,16 @@ struct Is {
 };
 template <class C, class R, class A>
 struct Known<std::basic_string<C, R, A>> : Is<Shape::kString> {};
+template <>
+struct Known<std::filesystem::path> : Is<Shape::kPath> {};
+template <>
+struct Known<absl::Cord> : Is<Shape::kCord> {};
 template <class A>
 struct Known<std::vector<bool, A>> : Is<Shape::kBits> {};
+template <size_t N>
+struct Known<std::bitset<N>> : Is<Shape::kBitset> {};
+template <>
+struct Known<std::bitset<0>> : Is<Shape::kUnit> {};
 template <class T, class A>
 struct Known<std::vector<T, A>> : Is<Shape::kSequence, T> {};
 template <class T, class A>
@@ -134,6 +170,8 @@ template <class T, class A>
 struct Known<std::forward_list<T, A>> : Is<Shape::kForwardList, T> {};
 template <class T>
 struct Known<std::valarray<T>> : Is<Shape::kValarray, T> {};
+template <class T, size_t N, class A>
+struct Known<absl::FixedArray<T, N, A>> : Is<Shape::kFixed, T> {};
 template <class T, class... O>
 struct Known<std::set<T, O...>> : Is<Shape::kSet, T> {};
 template <class T, class... O>
@@ -150,6 +188,12 @@ template <class K, class V, class... O>
 struct Known<std::unordered_map<K, V, O...>> : Is<Shape::kMap, K, V> {};
 template <class K, class V, class... O>
 struct Known<std::unordered_multimap<K, V, O...>> : Is<Shape::kMap, K, V> {};
+template <class T, class C>
+struct Known<std::stack<T, C>> : Is<Shape::kAdaptor, C> {};
+template <class T, class C>
+struct Known<std::queue<T, C>> : Is<Shape::kAdaptor, C> {};
+template <class T, class C, class L>
+struct Known<std::priority_queue<T, C, L>> : Is<Shape::kAdaptor, C> {};
 template <class T, size_t N>
 struct Known<std::array<T, N>> : Is<Shape::kArray, T> {};
 template <class T>
@@ -170,6 +214,17 @@ template <class T>
 struct Known<std::optional<T>> : Is<Shape::kOptional, T> {};
 template <class... T>
 struct Known<std::variant<T...>> : Is<Shape::kVariant, T...> {};
+// Abseil may have been built with types of its own.
+template <class T>
+requires(!std::same_as<absl::optional<T>,
+                       std::optional<T>>) struct Known<absl::optional<T>>
+    : Is<Shape::kOptional, T> {
+};
+template <class... T>
+requires(!std::same_as<absl::variant<T...>,
+                       std::variant<T...>>) struct Known<absl::variant<T...>>
+    : Is<Shape::kVariant, T...> {
+};
 template <class R, class P>
 requires std::is_arithmetic_v<R>
 struct Known<std::chrono::duration<R, P>> : Is<Shape::kBytes> {
@@ -182,6 +237,18 @@ template <>
 struct Known<absl::Duration> : Is<Shape::kDuration> {};
 template <>
 struct Known<absl::Time> : Is<Shape::kTime> {};
+template <>
+struct Known<absl::CivilSecond> : Is<Shape::kCivil> {};
+template <>
+struct Known<absl::CivilMinute> : Is<Shape::kCivil> {};
+template <>
+struct Known<absl::CivilHour> : Is<Shape::kCivil> {};
+template <>
+struct Known<absl::CivilDay> : Is<Shape::kCivil> {};
+template <>
+struct Known<absl::CivilMonth> : Is<Shape::kCivil> {};
+template <>
+struct Known<absl::CivilYear> : Is<Shape::kCivil> {};
 template <>
 struct Known<absl::Status> : Is<Shape::kStatus> {};
 template <class T>
@@ -246,6 +313,20 @@ concept SequenceLike = AnyContainer<T> && !KeyContainer<T> && requires(T & t) {
   t.back();
 };
 
+// What has no order of its own, and what may have one key twice.
+template <class T>
+concept Unordered = requires {
+  typename T::hasher;
+};
+template <class T>
+concept Ordered = !Unordered<T> && requires {
+  typename T::key_compare;
+};
+template <class T>
+concept Repeating = requires(T& t, typename T::const_iterator it) {
+  { t.insert(*it) } -> std::same_as<typename T::iterator>;
+};
+
 template <class T>
 constexpr bool SerializesByMember() {
   using namespace cereal::traits;  // NOLINT: a list of one library's traits.
@@ -263,6 +344,32 @@ inline constexpr int kWaysOut =
 template <class T>
 inline constexpr int kWaysIn =
     cereal::traits::detail::count_input_serializers<T, Decoder>::value;
+
+// Types that are trivially copyable and yet say something only here.
+template <class T>
+inline constexpr bool kPointsInside =
+    std::is_same_v<T, std::error_code> ||
+    std::is_same_v<T, std::error_condition> ||
+    std::is_same_v<T, std::type_index> || std::is_same_v<T, std::thread::id> ||
+    std::is_same_v<T, absl::TimeZone>;
+template <class P>
+inline constexpr bool kPointsInside<std::coroutine_handle<P>> = true;
+// Iterators and views without a serialize() of their own.
+template <class T>
+constexpr bool PointsInside() {
+  if constexpr (kPointsInside<T>) {
+    return true;
+  } else if constexpr (std::is_class_v<T> && std::is_trivially_copyable_v<T> &&
+                       kWaysOut<T> == 0) {
+    return std::input_or_output_iterator<T> || std::ranges::enable_view<T>;
+  } else {
+    return false;
+  }
+}
+
+// Whether the bytes of an aggregate are not all that there is to say of it.
+template <class T>
+constexpr bool HasChecks();
 
 template <class T>
 constexpr Shape FindShape() {
@@ -299,9 +406,12 @@ constexpr Shape FindShape() {
     return Shape::kCereal;
   } else if constexpr (std::is_empty_v<T>) {
     return Shape::kUnit;
+  } else if constexpr (PointsInside<T>()) {
+    return Shape::kNone;
   } else if constexpr (std::is_trivially_copyable_v<T> &&
                        std::is_move_constructible_v<T>) {
-    return Shape::kBytes;  // Compilers call a lock without copies trivial too.
+    // Compilers call a lock without copies trivial too.
+    return HasChecks<T>() ? Shape::kMembers : Shape::kBytes;
   } else {
     return Shape::kNone;
   }
@@ -309,6 +419,30 @@ constexpr Shape FindShape() {
 
 template <class T>
 inline constexpr Shape kShape = FindShape<std::remove_cv_t<T>>();
+
+template <class T>
+constexpr bool IsBytes();
+
+// For HasMember(): one that is more than its bytes, but may travel.
+struct IsMoreThanBytes {
+  template <class M>
+  static constexpr bool Finds() {
+    if constexpr (std::is_reference_v<M>) {
+      return false;
+    } else {
+      constexpr Shape shape = kShape<M>;
+      return shape != Shape::kNone && shape != Shape::kUnit && !IsBytes<M>();
+    }
+  }
+};
+template <class T>
+constexpr bool HasChecks() {
+  if constexpr (HasMember<T, IsMoreThanBytes>()) {
+    return CountMembers<T>() != 0;
+  } else {
+    return false;
+  }
+}
 
 // The parts of T, for containers known by name or by look.
 template <class T>
@@ -327,6 +461,14 @@ requires(Known<T>::kShape == Shape::kNone &&
   using type = Types<typename T::value_type>;
 };
 
+template <class T>
+requires(Known<T>::kShape == Shape::kNone &&
+         kShape<T> == Shape::kMembers) struct PartsOf<T> {
+  using type =
+      decltype(Split(std::declval<const T&>(),
+                     []<class... M>(const M&...) { return Types<M...>(); }));
+};
+
 // What stands in the way of a type.
 enum class Flaw {
   kNone,
@@ -337,6 +479,7 @@ enum class Flaw {
   kReference,
   kView,
   kErased,
+  kPointsInside,
   kHolds,
   kNotSerializable,
   kOneWay,
@@ -388,6 +531,8 @@ constexpr Flaw FindFlaw() {
     return Flaw::kView;
   } else if constexpr (kIsErased<T>) {
     return Flaw::kErased;
+  } else if constexpr (PointsInside<T>()) {
+    return Flaw::kPointsInside;
   } else {
     constexpr Shape shape = kShape<T>;
     if constexpr (shape == Shape::kNone) {
@@ -420,7 +565,7 @@ constexpr Flaw FindFlaw() {
                    ? Flaw::kNone
                    : Flaw::kNotConstructible;
       }
-    } else if constexpr (shape == Shape::kUnit ||
+    } else if constexpr (shape == Shape::kUnit || shape == Shape::kMembers ||
                          (shape == Shape::kBytes && std::is_class_v<T> &&
                           Known<T>::kShape == Shape::kNone)) {
       if constexpr (HasMember<T, CannotTravel>()) {
@@ -430,6 +575,8 @@ constexpr Flaw FindFlaw() {
                    ? Flaw::kNone
                    : Flaw::kNotConstructible;
       }
+    } else if constexpr (shape == Shape::kFixed && !in_place) {
+      return Flaw::kNotConstructible;
     } else {
       return FirstFlaw(typename PartsOf<T>::type());
     }
@@ -518,6 +665,9 @@ consteval void CheckFlaw() {
   static_assert(flaw != Flaw::kErased,
                 "cohort: std::function and std::any hide what they hold, so it "
                 "cannot be sent; name the type");
+  static_assert(flaw != Flaw::kPointsInside,
+                "cohort: this type refers to something in this process, though "
+                "it looks like a value; send what it stands for");
   static_assert(flaw != Flaw::kHolds,
                 "cohort: a member of this struct is a pointer, a view or "
                 "something else that cannot be sent; replace it, or give the "
