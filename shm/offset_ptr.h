@@ -67,8 +67,8 @@ class OffsetPtr final {
   using rebind = OffsetPtr<U>;
 
   constexpr OffsetPtr() = default;
-  constexpr OffsetPtr(std::nullptr_t) {}  // NOLINT: as a pointer.
-  OffsetPtr(T* target) { Set(target); }   // NOLINT: as a pointer.
+  // From nullptr, and from 0, too.
+  OffsetPtr(T* target) { Set(target); }  // NOLINT: as a pointer.
   OffsetPtr(const OffsetPtr& other) { Set(other.get()); }
   // From what a U* becomes a T* by itself: to const, to void, to a base.
   template <typename U>
@@ -168,9 +168,6 @@ class OffsetPtr final {
   }
   friend bool operator==(const OffsetPtr& a, const T* b) {
     return a.get() == b;
-  }
-  friend constexpr bool operator==(const OffsetPtr& a, std::nullptr_t) {
-    return a.distance_ == 0;
   }
   friend std::strong_ordering operator<=>(const OffsetPtr& a,
                                           const OffsetPtr& b) {

@@ -70,8 +70,10 @@ def cohort_repositories():
     _once(_stub, "remote_coverage_tools", files = {"BUILD": _COVERAGE})
     _once(native.local_repository, "rules_java", path = "/usr/share/bazel/rules/java")
 
-    # Boost and TBB are peers of //benchmarks/peers and of nothing else.
+    # Boost.Interprocess and TBB are peers of //benchmarks/peers, Boost.Container
+    # is for tests and examples; nothing else needs them.
     for library in [
+        "boost.container",
         "boost.interprocess",
         "cereal",
         "com_github_google_benchmark",
