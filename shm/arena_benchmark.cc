@@ -22,11 +22,11 @@ using cohort_testing::Shared;
 
 // A block taken and given back, while `rivals` other processes do the same.
 void BM_Block(benchmark::State& state) {
-  const Arena arena = os::OrDie(Arena::Create({.size = 1 << 20}));
+  const Arena arena = OrDie(Arena::Create({.size = 1 << 20}));
   const auto size = static_cast<size_t>(state.range(0));
   const auto use = [&] {
-    const Block block = os::OrDie(arena.Allocate(size));
-    os::OrDie(arena.Free(block.ref));
+    const Block block = OrDie(arena.Allocate(size));
+    OrDie(arena.Free(block.ref));
   };
   Shared<std::atomic<bool>> stop;
   std::vector<Child> rivals;
@@ -48,34 +48,34 @@ BENCHMARK(BM_Block)
     ->UseRealTime();
 
 void BM_Resolve(benchmark::State& state) {
-  const Arena arena = os::OrDie(Arena::Create({.size = 1 << 20}));
-  const BlockRef ref = os::OrDie(arena.Allocate(64)).ref;
+  const Arena arena = OrDie(Arena::Create({.size = 1 << 20}));
+  const BlockRef ref = OrDie(arena.Allocate(64)).ref;
   for (auto _ : state) benchmark::DoNotOptimize(arena.Resolve(ref));
 }
 BENCHMARK(BM_Resolve);
 
 // A hundred blocks taken, then given back in the same order.
 void BM_HundredBlocks(benchmark::State& state) {
-  const Arena arena = os::OrDie(Arena::Create({.size = 1 << 20}));
+  const Arena arena = OrDie(Arena::Create({.size = 1 << 20}));
   std::vector<BlockRef> refs(100);
   for (auto _ : state) {
-    for (BlockRef& ref : refs) ref = os::OrDie(arena.Allocate(64)).ref;
-    for (const BlockRef& ref : refs) os::OrDie(arena.Free(ref));
+    for (BlockRef& ref : refs) ref = OrDie(arena.Allocate(64)).ref;
+    for (const BlockRef& ref : refs) OrDie(arena.Free(ref));
   }
   state.SetItemsProcessed(state.iterations() * 100);
 }
 BENCHMARK(BM_HundredBlocks);
 
 void BM_Find(benchmark::State& state) {
-  const Arena arena = os::OrDie(Arena::Create({.size = 1 << 20}));
-  os::OrDie(arena.FindOrConstruct<int>("number", 1));
+  const Arena arena = OrDie(Arena::Create({.size = 1 << 20}));
+  OrDie(arena.FindOrConstruct<int>("number", 1));
   for (auto _ : state) benchmark::DoNotOptimize(arena.Find<int>("number"));
 }
 BENCHMARK(BM_Find);
 
 // Looking for the dead, where nobody has died.
 void BM_Reap(benchmark::State& state) {
-  const Arena arena = os::OrDie(Arena::Create({.size = 1 << 20}));
+  const Arena arena = OrDie(Arena::Create({.size = 1 << 20}));
   for (auto _ : state) benchmark::DoNotOptimize(arena.Reap());
 }
 BENCHMARK(BM_Reap);
