@@ -123,7 +123,7 @@ struct RegionOptions {
 //   Cost:           Create and Attach: some ten system calls and at most one
 //                   page on top of the size. With a name, some thirty, and the
 //                   pages are taken at once; else at first touch. Copies cost
-//                   one atomic increment. Left out of core dumps.
+//                   one atomic increment. From 1 MiB on, left out of core dumps.
 //   Reference:      memfd_create(2), F_SEAL_SHRINK, O_TMPFILE, F_OFD_SETLK;
 //                   docs/design/region.md.
 class Region final {

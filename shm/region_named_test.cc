@@ -2,26 +2,29 @@
 //
 // Regions with a name: who gets one, what is refused, and what takes it away.
 
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <atomic>
 #include <csignal>
-#include <cstdint>
+#include <cstddef>
+#include <new>
+#include <random>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "cohort/os/descriptor.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
+#include "cohort/shm/read_only_region.h"
 #include "cohort/shm/region.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/gate.h"
 #include "cohort/testing/leak_ledger.h"
+#include "cohort/testing/own_shm.h"
 #include "cohort/testing/shared.h"
 #include "cohort/testing/status_matchers.h"
 #include "gmock/gmock.h"
@@ -44,16 +47,16 @@ constexpr absl::StatusCode kNone = absl::StatusCode::kNotFound;
 
 class RegionNamedTest : public testing::Test {
  protected:
-  // A name of this test's own, which the leak ledger watches.
+  // In a /dev/shm of one's own, where that is allowed: nobody else sweeps.
+  static void SetUpTestSuite() { (void)cohort_testing::MountOwnShm(); }
+
+  // A name of this test's own, which its leak ledger watches.
   std::string Name(const std::string& suffix = "") const {
-    return "cohort_test." + std::to_string(getpid_) + suffix;
-  }
-  static std::string Path(const std::string& name) {
-    return "/dev/shm/" + name;
+    return prefix_ + suffix;
   }
   static bool Exists(const std::string& name) {
     struct stat facts;
-    return lstat(Path(name).c_str(), &facts) == 0;
+    return lstat(("/dev/shm/" + name).c_str(), &facts) == 0;
   }
   // A process that dies as the owner of a region with that name.
   static void LeaveDead(const std::string& name) {
@@ -68,8 +71,9 @@ class RegionNamedTest : public testing::Test {
   }
 
  private:
-  cohort_testing::LeakGuard guard_;
-  const pid_t getpid_ = getpid();
+  const std::string prefix_ =
+      "region_named_test." + std::to_string(std::random_device()());
+  cohort_testing::LeakGuard guard_{{.shm_name_part = prefix_}};
 };
 
 TEST_F(RegionNamedTest, IsFoundByItsNameUntilTheLastOneIsOut) {
@@ -186,6 +190,65 @@ TEST_F(RegionNamedTest, TravelsInAFrameAndItsReceiverIsAnOwner) {
   ASSERT_OK(Region::Unlink(Name()));
   ASSERT_OK_AND_ASSIGN(Frame again, Encode(got));
   EXPECT_OK(Decode<Region>(std::move(again)));
+}
+
+TEST_F(RegionNamedTest, AReaderIsAnOwner) {
+  ASSERT_OK_AND_ASSIGN(Region made, Region::CreateNamed(Name(), {.size = 64}));
+  ASSERT_OK_AND_ASSIGN(ReadOnlyRegion reader, made.ReadOnly());
+  EXPECT_EQ(reader.name(), Name());
+  made = Region();
+  EXPECT_OK(Region::Open(Name()));
+  EXPECT_OK(Region::Sweep());
+  EXPECT_TRUE(Exists(Name()));
+  reader = ReadOnlyRegion();
+  EXPECT_FALSE(Exists(Name()));
+}
+
+TEST_F(RegionNamedTest, TheLastOneOutIsTheLastHandleNotTheLastCopy) {
+  ASSERT_OK_AND_ASSIGN(Region made, Region::CreateNamed(Name(), {.size = 1}));
+  Region copy = made;
+  made = Region();
+  EXPECT_TRUE(Exists(Name()));
+  copy = Region();
+  EXPECT_FALSE(Exists(Name()));
+}
+
+// Four processes at a time, none of them first.
+TEST_F(RegionNamedTest, OfManyWhoOpenOrCreateOneCreates) {
+  struct Meeting {
+    Gate start;
+    Gate end;
+    std::atomic<int> arrived;
+  };
+  for (int round = 0; round < 20; ++round) {
+    Shared<Meeting> meeting;
+    std::vector<Child> children;
+    for (int i = 0; i < 4; ++i) {
+      children.push_back(Child::Fork([&] {
+        meeting->start.Pass();
+        const absl::StatusOr<Region> region =
+            Region::OpenOrCreate(Name(), {.size = sizeof(std::atomic<int>)});
+        ASSERT_OK(region);
+        auto& visitors =
+            *reinterpret_cast<std::atomic<int>*>(region->bytes().data());
+        ++visitors;
+        if (++meeting->arrived == 4) meeting->end.Open();
+        meeting->end.Pass();
+        EXPECT_EQ(visitors, 4);
+      }));
+    }
+    meeting->start.Open();
+    for (Child& child : children) EXPECT_EQ(child.Wait(), Exited(0));
+    EXPECT_FALSE(Exists(Name()));
+  }
+}
+
+TEST_F(RegionNamedTest, AFillThatThrowsLeavesNothing) {
+  EXPECT_THROW((void)Region::CreateNamed(
+                   Name(), {.size = 1},
+                   [](std::span<std::byte>) { throw std::bad_alloc(); }),
+               std::bad_alloc);
+  EXPECT_FALSE(Exists(Name()));
 }
 
 }  // namespace

@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,10 +19,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cohort/os/descriptor.h"
+#include "cohort/os/file.h"
 #include "cohort/os/mapping.h"
 #include "cohort/os/memfd.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
+#include "cohort/shm/read_only_region.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/leak_ledger.h"
 #include "cohort/testing/status_matchers.h"
@@ -231,6 +235,112 @@ TEST_F(RegionTest, RefusesADescriptorThatCannotBeWritten) {
       "/proc/self/fd/" + std::to_string(region.descriptor().get());
   EXPECT_THAT(Region::Attach(os::Descriptor(open(path.c_str(), O_RDONLY))),
               StatusIs(testing::Ne(absl::StatusCode::kOk)));
+}
+
+// Whether every page of it is in memory.
+bool IsResident(std::span<std::byte> bytes) {
+  const size_t page = os::PageSize();
+  std::vector<unsigned char> pages((bytes.size() + page - 1) / page);
+  return mincore(bytes.data(), bytes.size(), pages.data()) == 0 &&
+         std::all_of(pages.begin(), pages.end(),
+                     [](unsigned char here) { return (here & 1) != 0; });
+}
+
+TEST_F(RegionTest, PrefaultTakesAllPagesAtOnce) {
+  constexpr size_t kSize = 1 << 20;
+  ASSERT_OK_AND_ASSIGN(const Region lazy, Region::Create(kSize));
+  EXPECT_FALSE(IsResident(lazy.bytes()));
+  ASSERT_OK_AND_ASSIGN(const Region eager,
+                       Region::Create({.size = kSize, .prefault = true}));
+  EXPECT_TRUE(IsResident(eager.bytes()));
+  EXPECT_OK(AttachTo(eager));
+}
+
+TEST_F(RegionTest, AdvisedHugePagesNeverFail) {
+  for (const bool prefault : {false, true}) {
+    ASSERT_OK_AND_ASSIGN(const Region region,
+                         Region::Create({.size = 5 << 20,
+                                         .prefault = prefault,
+                                         .huge_pages = HugePages::kAdvise}));
+    std::memset(region.bytes().data(), 1, region.size());
+  }
+}
+
+TEST_F(RegionTest, ReservedHugePagesAreThereOrAStatusSaysWhatToSet) {
+  const RegionOptions options = {.size = 3 << 20,
+                                 .huge_pages = HugePages::kReserve};
+  const absl::StatusOr<Region> region = Region::Create(options);
+  if (!region.ok()) {
+    EXPECT_THAT(region, StatusIs(absl::StatusCode::kResourceExhausted,
+                                 HasSubstr("vm.nr_hugepages")));
+    GTEST_SKIP() << region.status();
+  }
+  EXPECT_EQ(region->size(), options.size);
+  std::memset(region->bytes().data(), 1, region->size());
+  ASSERT_OK_AND_ASSIGN(const Region got, AttachTo(*region));
+  EXPECT_EQ(got.bytes().back(), std::byte(1));
+  ASSERT_OK_AND_ASSIGN(const ReadOnlyRegion reader, region->ReadOnly());
+  EXPECT_EQ(reader.bytes().back(), std::byte(1));
+}
+
+// A peer may send huge pages that were never taken.
+TEST_F(RegionTest, HugePagesReceivedAreTakenOrRefused) {
+  absl::StatusOr<os::Descriptor> memory =
+      os::CreateMemfd("huge", /*huge_pages=*/true);
+  if (!memory.ok()) GTEST_SKIP() << memory.status();
+  ASSERT_OK_AND_ASSIGN(const size_t page, os::PageSizeOf(*memory));
+  ASSERT_OK(os::Resize(*memory, page * 100'000));
+  ASSERT_OK(os::SealSize(*memory));
+  EXPECT_FALSE(Region::Attach(*std::move(memory)).ok());
+}
+
+TEST_F(RegionTest, TheKernelKeepsAReaderFromWriting) {
+  ASSERT_OK_AND_ASSIGN(const Region region,
+                       Region::Create({.size = 5000, .type_tag = 3}));
+  region.bytes()[0] = std::byte(1);
+  ASSERT_OK_AND_ASSIGN(const ReadOnlyRegion reader, region.ReadOnly());
+  EXPECT_EQ(reader.size(), 5000u);
+  EXPECT_EQ(reader.type_tag(), 3u);
+  EXPECT_EQ(reader.bytes()[0], std::byte(1));
+  region.bytes()[0] = std::byte(2);
+  EXPECT_EQ(reader.bytes()[0], std::byte(2));
+
+  const int fd = reader.descriptor().get();
+  EXPECT_EQ(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0),
+            MAP_FAILED);
+  EXPECT_EQ(errno, EACCES);
+  EXPECT_EQ(mprotect(const_cast<std::byte*>(reader.bytes().data()), 4096,
+                     PROT_READ | PROT_WRITE),
+            -1);
+  EXPECT_EQ(errno, EACCES);
+  EXPECT_EQ(pwrite(fd, "x", 1, 0), -1);
+  EXPECT_EQ(ftruncate(fd, 0), -1);
+  ASSERT_OK_AND_ASSIGN(os::Descriptor twin, reader.descriptor().Duplicate());
+  EXPECT_THAT(Region::Attach(std::move(twin)),
+              StatusIs(absl::StatusCode::kPermissionDenied));
+}
+
+TEST_F(RegionTest, AReaderTravelsInAFrame) {
+  ASSERT_OK_AND_ASSIGN(const Region region, Region::Create(64));
+  region.bytes()[5] = std::byte(5);
+  ASSERT_OK_AND_ASSIGN(const ReadOnlyRegion reader, region.ReadOnly());
+  ASSERT_OK_AND_ASSIGN(Frame frame, Encode(reader));
+  ASSERT_OK_AND_ASSIGN(const ReadOnlyRegion got,
+                       Decode<ReadOnlyRegion>(std::move(frame)));
+  EXPECT_EQ(got.bytes()[5], std::byte(5));
+
+  // A sender that gives more than was asked for: it is not kept.
+  ASSERT_OK_AND_ASSIGN(Frame writable, Encode(region));
+  ASSERT_OK_AND_ASSIGN(const ReadOnlyRegion narrowed,
+                       Decode<ReadOnlyRegion>(std::move(writable)));
+  EXPECT_FALSE(os::IsWritable(narrowed.descriptor()));
+
+  ASSERT_OK_AND_ASSIGN(Frame none, Encode(ReadOnlyRegion()));
+  ASSERT_OK_AND_ASSIGN(const ReadOnlyRegion empty,
+                       Decode<ReadOnlyRegion>(std::move(none)));
+  EXPECT_TRUE(empty.empty());
+  ASSERT_OK_AND_ASSIGN(const ReadOnlyRegion of_nothing, Region().ReadOnly());
+  EXPECT_TRUE(of_nothing.empty());
 }
 
 // A lock word names its holder by a number that means another thread there.

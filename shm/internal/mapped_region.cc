@@ -33,6 +33,7 @@ absl::StatusOr<Found> FindSealed(os::Descriptor memory, size_t file_size) {
         "region: the memory received claims a name that it cannot have");
   }
   return Found{.tenancy = Tenancy(std::move(memory)),
+               .name = {},
                .file_size = file_size,
                .header = *header};
 }
@@ -60,8 +61,8 @@ absl::StatusOr<SharedRegion> MapRegion(Found found, Access access) {
     if (!valid.ok()) return valid;
     user_size = found.header->user_size;
     mapped->type_tag = found.header->type_tag;
-    mapped->name = std::string(found.header->name());
   }
+  mapped->name = std::move(found.name);
   mapped->foreign = !found.header.has_value();
   mapped->tenancy = std::move(found.tenancy);
   const os::Descriptor& file = mapped->tenancy.file();

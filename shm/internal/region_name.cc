@@ -153,6 +153,7 @@ absl::StatusOr<Found> Join(const std::string& name) {
         return Refused(name, "it is empty; its maker may not be done yet");
       }
       return Found{.tenancy = Tenancy(std::move(memory.file)),
+                   .name = name,
                    .file_size = memory.size,
                    .header = std::nullopt};
     }
@@ -167,6 +168,7 @@ absl::StatusOr<Found> Join(const std::string& name) {
           absl::StrCat("region ", name, ": nobody alive owns it"));
     }
     Found found{.tenancy = Tenancy(std::move(memory.file), name, memory.id),
+                .name = name,
                 .file_size = memory.size,
                 .header = look->header};
     // From the lock on only Unlink() takes the name away. Before it, anybody
@@ -186,6 +188,7 @@ absl::StatusOr<Found> Adopt(os::Descriptor file) {
   if (!header.ok()) return header.status();
   if (!header->has_value()) {
     return Found{.tenancy = Tenancy(std::move(memory->file)),
+                 .name = {},
                  .file_size = memory->size,
                  .header = std::nullopt};
   }
@@ -200,6 +203,7 @@ absl::StatusOr<Found> Adopt(os::Descriptor file) {
     return Refused(name, "nobody alive owned it when it was received");
   }
   return Found{.tenancy = Tenancy(std::move(memory->file), name, memory->id),
+               .name = name,
                .file_size = memory->size,
                .header = *header};
 }

@@ -64,6 +64,7 @@ class Tenancy final {
 // as of Python's SharedMemory.
 struct Found {
   Tenancy tenancy;
+  std::string name;  // Empty for an anonymous one.
   size_t file_size = 0;
   std::optional<RegionHeader> header;
 };
