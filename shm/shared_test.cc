@@ -2,20 +2,30 @@
 
 #include "cohort/shm/shared.h"
 
+#include <unistd.h>
+
 #include <atomic>
+#include <csignal>
 #include <cstdint>
+#include <new>
+#include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "cohort/os/descriptor.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
 #include "cohort/shm/region.h"
 #include "cohort/sync/mutex.h"
 #include "cohort/testing/child.h"
+#include "cohort/testing/gate.h"
 #include "cohort/testing/leak_ledger.h"
+#include "cohort/testing/shared.h"
 #include "cohort/testing/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -25,8 +35,11 @@ namespace {
 
 using cohort_testing::Child;
 using cohort_testing::Exited;
+using cohort_testing::Gate;
+using cohort_testing::KilledBy;
 using cohort_testing::StatusIs;
 
+constexpr absl::StatusCode kAbsent = absl::StatusCode::kNotFound;
 constexpr absl::StatusCode kRefused = absl::StatusCode::kFailedPrecondition;
 
 struct Board {
@@ -133,6 +146,137 @@ TEST_F(SharedTest, EmptyHandleTravelsAsSuch) {
   EXPECT_EQ(empty.get(), nullptr);
   ASSERT_OK_AND_ASSIGN(const Shared<Point> got, Cast<Point>(empty));
   EXPECT_TRUE(got.empty());
+}
+
+// What the tests below share by name.
+struct Roll {
+  explicit Roll(int maker) : maker(maker) {}
+  const int maker;  // Of its several constructions one is seen by all.
+  std::atomic<int> present = 0;
+};
+
+class SharedNameTest : public SharedTest {
+ protected:
+  SharedNameTest() : name_(absl::StrCat("cohort-test-shared-", getpid())) {}
+
+  // Opens it or dies with it open, as `end` says.
+  template <typename End>
+  Child Owner(Gate& opened, End end) {
+    Child child = Child::Fork([&] {
+      ASSERT_OK_AND_ASSIGN(const auto roll,
+                           Shared<Roll>::OpenOrCreate(name_, getpid()));
+      ++roll->present;
+      opened.Open();
+      end();
+    });
+    opened.Pass();
+    return child;
+  }
+
+  const std::string name_;
+};
+
+TEST_F(SharedNameTest, OfManyAtOnceOneConstructsItForAll) {
+  constexpr int kMany = 8;
+  struct Meeting {
+    Gate start;
+    std::atomic<int> makers[kMany];
+  };
+  const cohort_testing::Shared<Meeting> meeting;
+  for (int round = 0; round < 20; ++round) {
+    new (meeting.get()) Meeting();
+    std::vector<Child> children;
+    for (int i = 0; i < kMany; ++i) {
+      children.push_back(Child::Fork([&, i] {
+        meeting->start.Pass();
+        ASSERT_OK_AND_ASSIGN(const auto roll,
+                             Shared<Roll>::OpenOrCreate(name_, getpid()));
+        meeting->makers[i] = roll->maker;
+        // Nobody leaves before all have come, or the name might go.
+        ++roll->present;
+        while (roll->present < kMany) std::this_thread::yield();
+      }));
+    }
+    meeting->start.Open();
+    bool made_here = false;
+    for (Child& child : children) {
+      EXPECT_EQ(child.Wait(), Exited(0));
+      made_here |= child.pid() == meeting->makers[0];
+    }
+    EXPECT_TRUE(made_here);
+    for (const std::atomic<int>& maker : meeting->makers) {
+      EXPECT_EQ(maker, meeting->makers[0]);
+    }
+    EXPECT_THAT(Shared<Roll>::Open(name_), StatusIs(kAbsent)) << "it stayed";
+  }
+}
+
+TEST_F(SharedNameTest, AnotherTypeIsRefused) {
+  struct SameShape {
+    const int maker = 0;
+    std::atomic<int> present = 0;
+  };
+  ASSERT_OK_AND_ASSIGN(const auto roll, Shared<Roll>::OpenOrCreate(name_, 1));
+  EXPECT_THAT(Shared<SameShape>::Open(name_), StatusIs(kRefused));
+  EXPECT_THAT(Shared<SameShape>::OpenOrCreate(name_), StatusIs(kRefused));
+  EXPECT_THAT(Shared<Board>::OpenOrCreate(name_), StatusIs(kRefused));
+  ASSERT_OK_AND_ASSIGN(const auto opened, Shared<Roll>::Open(name_));
+  EXPECT_EQ(opened->maker, 1);
+  const std::string plain = name_ + ".plain";
+  ASSERT_OK_AND_ASSIGN(const Region bytes,
+                       Region::CreateNamed(plain, {.size = sizeof(Roll)}));
+  EXPECT_THAT(Shared<Roll>::Open(plain), StatusIs(kRefused));
+}
+
+TEST_F(SharedNameTest, NameGoesWithTheLastOwner) {
+  const cohort_testing::Shared<Gate> opened;
+  const cohort_testing::Shared<Gate> leave;
+  {
+    Shared<Roll> first;
+    {
+      ASSERT_OK_AND_ASSIGN(first, Shared<Roll>::OpenOrCreate(name_, 1));
+      Child other = Owner(*opened, [&] { leave->Pass(); });
+      first = Shared<Roll>();
+      ASSERT_OK_AND_ASSIGN(first, Shared<Roll>::Open(name_));
+      EXPECT_EQ(first->present, 1);
+      leave->Open();
+      EXPECT_EQ(other.Wait(), Exited(0));
+    }
+    EXPECT_OK(Shared<Roll>::Open(name_));
+  }
+  EXPECT_THAT(Shared<Roll>::Open(name_), StatusIs(kAbsent));
+}
+
+TEST_F(SharedNameTest, KilledOwnersLeaveNothing) {
+  const cohort_testing::Shared<Gate> opened;
+  EXPECT_EQ(Owner(*opened, [] { raise(SIGKILL); }).Wait(), KilledBy(SIGKILL));
+  EXPECT_THAT(Shared<Roll>::Open(name_), StatusIs(kAbsent));
+  EXPECT_EQ(Owner(*opened, [] { raise(SIGKILL); }).Wait(), KilledBy(SIGKILL));
+  ASSERT_OK_AND_ASSIGN(const auto roll, Shared<Roll>::OpenOrCreate(name_, 5));
+  EXPECT_EQ(roll->maker, 5) << "the object of the dead was taken over";
+  // One of two owners dies: the other still has it.
+  EXPECT_EQ(Owner(*opened, [] { raise(SIGKILL); }).Wait(), KilledBy(SIGKILL));
+  ASSERT_OK_AND_ASSIGN(const auto same, Shared<Roll>::Open(name_));
+  EXPECT_EQ(same->present, 1);
+}
+
+TEST_F(SharedNameTest, UnlinkTakesTheNameNotTheObject) {
+  ASSERT_OK_AND_ASSIGN(const auto old, Shared<Roll>::OpenOrCreate(name_, 1));
+  EXPECT_OK(Shared<Roll>::Unlink(name_));
+  EXPECT_THAT(Shared<Roll>::Unlink(name_), StatusIs(kAbsent));
+  ASSERT_OK_AND_ASSIGN(const auto young, Shared<Roll>::OpenOrCreate(name_, 2));
+  EXPECT_EQ(old->maker, 1);
+  EXPECT_EQ(young->maker, 2);
+}
+
+TEST_F(SharedNameTest, ReceiverOfAHandleIsAnOwner) {
+  Shared<Roll> got;
+  {
+    ASSERT_OK_AND_ASSIGN(const auto made, Shared<Roll>::OpenOrCreate(name_, 3));
+    ASSERT_OK_AND_ASSIGN(got, Cast<Roll>(made));
+  }
+  ASSERT_OK_AND_ASSIGN(const auto opened, Shared<Roll>::Open(name_));
+  EXPECT_EQ(opened->maker, 3);
 }
 
 TEST(SharedDeathTest, UseOfAnEmptyHandleIsFatal) {
