@@ -2,7 +2,6 @@
 
 #include "cohort/shm/arena.h"
 
-#include <bit>
 #include <new>
 #include <string>
 #include <utility>
@@ -117,7 +116,7 @@ absl::Status Arena::Refusal(HeapEnd end, size_t size) const {
 
 absl::StatusOr<Block> Arena::Allocate(size_t size, size_t alignment) const {
   if (empty()) return Refusal(HeapEnd::kStale);
-  if (size == 0 || !std::has_single_bit(alignment) ||
+  if (size == 0 || alignment == 0 || (alignment & (alignment - 1)) != 0 ||
       alignment > ArenaHeap::kMaxAlignment) {
     return absl::InvalidArgumentError(absl::StrCat(
         "arena: a block of ", size, " bytes, aligned to ", alignment,

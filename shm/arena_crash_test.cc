@@ -60,10 +60,14 @@ class ArenaCrashTest : public testing::Test {
     arena_ = *std::move(arena);
   }
 
-  // An arena in which nothing ever was.
+  // An arena with nothing in it, of memory that was used: where it is taken for
+  // words, these are of blocks that somebody owns.
   void Begin() {
     const auto bytes = arena_.region().bytes();
-    std::memset(bytes.data(), 0, bytes.size());
+    const size_t blocks =
+        ArenaHeap::PagesIn(bytes.size(), kObjects) * ArenaHeap::kPageSize;
+    std::memset(bytes.data(), 0, bytes.size() - blocks);
+    std::memset(bytes.data() + bytes.size() - blocks, 0x11, blocks);
     ArenaHeap::Format(bytes, kObjects);
     refs_->count = 0;
   }

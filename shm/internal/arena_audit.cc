@@ -2,14 +2,11 @@
 
 #include "cohort/shm/internal/arena_audit.h"
 
-#include <atomic>
-#include <bit>
 #include <cstdint>
 #include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "cohort/sync/internal/lock_word.h"
 
 namespace cohort::shm_internal {
 

@@ -32,12 +32,14 @@ struct SizeClass {
   uint16_t size;
   uint16_t pages;
   uint16_t blocks;
+  uint32_t inverse;  // 2^32 / size, rounded up: bytes of a slab to blocks.
 };
 constexpr SizeClass Cut(uint16_t size) {
   // Larger blocks need more than a page, or too much of it would be left over.
   const uint16_t pages = size <= 256 ? 1 : 4;
   return {size, pages,
-          static_cast<uint16_t>(pages * kPage / (size + sizeof(uint64_t)))};
+          static_cast<uint16_t>(pages * kPage / (size + sizeof(uint64_t))),
+          static_cast<uint32_t>(((uint64_t{1} << 32) + size - 1) / size)};
 }
 constexpr std::array<SizeClass, ArenaHeap::kClasses> kSizes = {
     Cut(16),  Cut(32),   Cut(48),   Cut(64),   Cut(80),   Cut(96),
@@ -495,11 +497,12 @@ bool ArenaHeap::Locate(uint64_t position, Place& place) const {
   const SizeClass& sizes = kSizes[OwnerOf(word)];
   const uint64_t end = (uint64_t{page} + sizes.pages) * kPage;
   if (sizes.pages > page_count_ - page || offset >= end) return false;
-  const auto from_end = static_cast<uint32_t>(end - offset);
-  if (from_end % sizes.size != 0 || from_end / sizes.size > sizes.blocks) {
+  const uint64_t from_end = end - offset;
+  const auto blocks = static_cast<uint32_t>(from_end * sizes.inverse >> 32);
+  if (blocks == 0 || blocks > sizes.blocks || blocks * sizes.size != from_end) {
     return false;
   }
-  place.block = from_end / sizes.size - 1;
+  place.block = blocks - 1;
   place.size_class = OwnerOf(word);
   place.slab = word;
   place.word = &WordAt(page, place.block);
@@ -626,12 +629,18 @@ HeapEnd ArenaHeap::FreeOf(uint64_t object, const void* block) const {
   return HeapEnd::kDone;
 }
 
-// The slot of the calling process, else one that it has now.
+// The slot of the calling process, else one that it has now. From its id on: the
+// ids of processes that were started together differ in their low bits.
 std::optional<uint32_t> ArenaHeap::FindProcess() const {
   const os::ProcessIdentity me = os::ProcessIdentity::Self();
+  const uint32_t home = static_cast<uint32_t>(me.pid()) % kProcesses;
+  if (head_->processes[home].load(std::memory_order_relaxed) == me.bits())
+      [[likely]] {
+    return home;
+  }
   std::optional<uint32_t> vacant;
   for (uint32_t i = 0; i < kProcesses; ++i) {
-    const uint32_t slot = (static_cast<uint32_t>(me.pid()) + i) % kProcesses;
+    const uint32_t slot = (home + i) % kProcesses;
     const uint64_t who = head_->processes[slot].load(std::memory_order_relaxed);
     if (who == me.bits()) return slot;
     if (who == 0 && !vacant.has_value()) vacant = slot;
