@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace cohort {
@@ -74,6 +75,16 @@ absl::Status StatusOfException(absl::StatusCode kind) {
     return absl::Status(
         kind, absl::StrCat("serialize() threw ", NameOfCurrentException()));
   }
+}
+
+absl::Status StatusOfException(const Reader& reader) {
+  absl::Status status = StatusOfException(absl::StatusCode::kDataLoss);
+  if (!absl::IsDataLoss(status) ||
+      absl::StrContains(status.message(), "malformed message: ")) {
+    return status;
+  }
+  const absl::string_view what = status.message();
+  return At(reader, {what.data(), what.size()});
 }
 
 void Reader::Malformed(std::string_view expected) const {
@@ -272,6 +283,33 @@ bool Owners::Raise(uint32_t object, int height, int64_t& work) {
 }
 
 }  // namespace serialize_internal
+
+namespace {
+
+// The lower half is the version. The upper half stands in the lower one where
+// the byte order is another.
+constexpr uint32_t kWireMark = 0x57430000;
+
+}  // namespace
+
+void WireVersion::save(Encoder& encoder) const {
+  encoder(kWireMark | kWireVersion);
+}
+
+void WireVersion::load(Decoder& decoder) {
+  uint32_t mark = 0;
+  decoder(mark);
+  if (mark == (kWireMark | kWireVersion)) return;
+  if ((mark & 0xffff0000) == kWireMark) {
+    decoder.Fail(absl::FailedPreconditionError(absl::StrCat(
+        "the sender writes version ", mark & 0xffff,
+        " of the wire format, this program reads version ", kWireVersion,
+        "; build both from the same release")));
+  }
+  decoder.Fail(absl::FailedPreconditionError(
+      "what arrived does not begin with a version of the wire format: the "
+      "sender has another byte order, or is none of ours"));
+}
 
 uint32_t Encoder::AddDescriptor(os::Descriptor&& given) {
   frame_.descriptors().push_back(std::move(given));

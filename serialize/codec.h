@@ -93,6 +93,10 @@ std::string NameOfCurrentException();
 // `kind` is the code for what cereal or a serialize() function threw.
 absl::Status StatusOfException(absl::StatusCode kind);
 
+class Reader;
+// Likewise DataLoss, with where `reader` stands.
+absl::Status StatusOfException(const Reader& reader);
+
 // Reads from bytes that nobody vouches for.
 class Reader final {
  public:
@@ -480,6 +484,15 @@ absl::StatusOr<T> Decode(Frame frame);
 // no further use.
 template <class T>
 absl::StatusOr<T> DecodeFrom(Decoder& decoder);
+
+// A member that stands first in a message between programs that might not be of
+// one build: reading it fails with FailedPrecondition, and says so, where the
+// sender's format is another one (kWireVersion, serialize/frame.h) or its byte
+// order is.
+struct WireVersion {
+  void save(Encoder& encoder) const;
+  void load(Decoder& decoder);
+};
 
 // Implementation only below.
 
@@ -1236,30 +1249,32 @@ absl::StatusOr<T> Decode(std::string_view bytes,
   serialize_internal::CheckDecodable<T>();
   if constexpr (!Encodable<T>) {
     return absl::InternalError("");
-  } else {
+  } else if constexpr (serialize_internal::IsFlat<T>()) {
     try {
-      if constexpr (serialize_internal::IsFlat<T>()) {
-        serialize_internal::Reader reader(bytes);
-        serialize_internal::FlatDecoder decoder(reader);
-        absl::StatusOr<T> result;
-        result.emplace();
-        serialize_internal::Get(decoder, *result);
-        if (reader.remaining() != 0) {
-          return serialize_internal::TrailingBytes(reader);
-        }
-        return result;
-      } else {
-        Decoder decoder(bytes, std::move(descriptors));
-        absl::StatusOr<T> result;
-        result.emplace();
-        decoder(*result);
-        decoder.serializeDeferments();
-        absl::Status whole = decoder.Finish();
-        if (!whole.ok()) return whole;
-        return result;
+      serialize_internal::Reader reader(bytes);
+      serialize_internal::FlatDecoder decoder(reader);
+      absl::StatusOr<T> result;
+      result.emplace();
+      serialize_internal::Get(decoder, *result);
+      if (reader.remaining() != 0) {
+        return serialize_internal::TrailingBytes(reader);
       }
+      return result;
     } catch (...) {
       return serialize_internal::StatusOfException(absl::StatusCode::kDataLoss);
+    }
+  } else {
+    Decoder decoder(bytes, std::move(descriptors));
+    try {
+      absl::StatusOr<T> result;
+      result.emplace();
+      decoder(*result);
+      decoder.serializeDeferments();
+      absl::Status whole = decoder.Finish();
+      if (!whole.ok()) return whole;
+      return result;
+    } catch (...) {
+      return serialize_internal::StatusOfException(decoder.reader());
     }
   }
 }
@@ -1282,7 +1297,7 @@ absl::StatusOr<T> DecodeFrom(Decoder& decoder) {
       decoder.serializeDeferments();
       return result;
     } catch (...) {
-      return serialize_internal::StatusOfException(absl::StatusCode::kDataLoss);
+      return serialize_internal::StatusOfException(decoder.reader());
     }
   }
 }

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the codec does with bytes that no Encoder wrote: a status that says
-// where, no crash, no memory to speak of.
+// where, no crash, no memory to speak of. testdata/malformed has a file for each
+// kind of them, with what is said of it in MANIFEST.
 
 #include <algorithm>
+#include <bitset>
 #include <cstdint>
 #include <cstdlib>
 #include <deque>
+#include <filesystem>
 #include <forward_list>
-#include <functional>
-#include <limits>
+#include <fstream>
+#include <initializer_list>
+#include <iterator>
 #include <list>
 #include <map>
 #include <memory>
 #include <new>
 #include <optional>
+#include <queue>
 #include <random>
 #include <set>
+#include <sstream>
 #include <stack>
 #include <string>
 #include <string_view>
@@ -29,7 +35,9 @@
 #include <vector>
 
 #include "absl/strings/cord.h"
+#include "absl/time/civil_time.h"
 #include "absl/time/time.h"
+#include "cohort/os/descriptor.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/testing/status_matchers.h"
 #include "gmock/gmock.h"
@@ -37,14 +45,17 @@
 
 namespace {
 
-// The largest block that was asked for since it was last set to zero.
+// The largest block that was asked for since it was last set to zero, and all
+// of them together.
 size_t g_largest = 0;
+size_t g_total = 0;
 
 }  // namespace
 
 // Not inlined: GCC would pair the malloc() of one with the delete of another.
 [[gnu::noinline]] void* operator new(size_t size) {
   if (size > g_largest) g_largest = size;
+  g_total += size;
   void* block = std::malloc(size == 0 ? 1 : size);
   if (block == nullptr) throw std::bad_alloc();
   return block;
@@ -61,6 +72,7 @@ namespace {
 
 using ::cohort_testing::IsOk;
 using ::cohort_testing::StatusIs;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 struct Base {
@@ -98,6 +110,29 @@ class Ring {
   std::shared_ptr<Ring> next_;
 };
 
+// Can be made to own itself, and to be the last of a long chain.
+struct Link {
+  std::shared_ptr<Link> next;
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(next);
+  }
+};
+
+struct Tree {
+  std::vector<Tree> kids;
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(kids);
+  }
+};
+
+struct Flags {
+  int32_t n = 0;
+  bool one = false;
+  bool more[3] = {};
+};
+
 // Large in memory, one byte on the wire.
 struct Large {
   char ballast[1 << 16] = {};
@@ -118,6 +153,8 @@ struct Everything {
   std::vector<std::string> texts;
   std::map<std::string, std::vector<double>> map;
   std::unordered_set<int32_t> set;
+  std::unordered_map<std::string, bool> hashed;
+  std::vector<Flags> flags;
   std::optional<std::string> optional;
   std::variant<int32_t, std::string, std::vector<int32_t>> variant;
   std::tuple<int8_t, std::pair<std::string, bool>> tuple;
@@ -132,7 +169,7 @@ struct Everything {
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(number, flag, text, numbers, bits, texts, map, set, optional, variant,
+    a(number, flag, text, numbers, bits, texts, map, set, hashed, flags, optional, variant,
       tuple, unique, shared, again, base, status, result, duration, kids);
   }
 };
@@ -147,6 +184,8 @@ Everything MakeEverything(int depth) {
   e.texts = {"a", "bb", ""};
   e.map = {{"x", {1, 2}}, {"y", {}}};
   e.set = {4, 5};
+  e.hashed = {{"one", true}, {"two", false}, {"three", true}};
+  e.flags = {{1, true, {true, false, true}}, {}};
   e.optional = "here";
   e.variant = std::vector<int32_t>{6};
   e.tuple = {1, {"p", true}};
@@ -172,13 +211,6 @@ absl::Status StatusOfDecode(std::string_view bytes) {
   return Decode<T>(bytes).status();
 }
 
-struct Case {
-  const char* name;
-  std::function<absl::Status(std::string_view)> decode;
-  std::string bytes;
-  const char* expected;  // Part of the message.
-};
-
 std::string Bytes(std::initializer_list<int> bytes) {
   std::string result;
   for (int byte : bytes) result += static_cast<char>(byte);
@@ -188,92 +220,94 @@ std::string Times(int count, int byte) {
   return std::string(static_cast<size_t>(count), static_cast<char>(byte));
 }
 
-// 2^31, 2^32 - 1, 2^63 and 2^64 - 1 as lengths; -1 is the last of them.
-const std::string k2To31 = Bytes({0x80, 0x80, 0x80, 0x80, 0x08});
-const std::string kMax32 = Bytes({0xff, 0xff, 0xff, 0xff, 0x0f});
-const std::string k2To63 = Times(9, 0x80) + Bytes({0x01});
-const std::string kMinusOne = Times(9, 0xff) + Bytes({0x01});
-
-std::vector<Case> Cases() {
-  using Ints = std::vector<int32_t>;
-  using Texts = std::vector<std::string>;
-  using Map = std::map<std::string, int32_t>;
-  std::vector<Case> cases = {
-      {"nothing", StatusOfDecode<std::string>, "", "byte 0 of 0"},
-      {"overlong zero", StatusOfDecode<std::string>, Bytes({0x80, 0}),
-       "shortest form"},
-      {"overlong one", StatusOfDecode<std::string>, Bytes({0x81, 0x80, 0}),
-       "shortest form"},
-      {"more than 64 bits", StatusOfDecode<std::string>,
-       Times(9, 0xff) + Bytes({0x02}), "shortest form"},
-      {"eleven bytes of a number", StatusOfDecode<std::string>, Times(11, 0x80),
-       "shortest form"},
-      {"a number without end", StatusOfDecode<std::string>, Times(5, 0x80),
-       "0 are left"},
-      {"bool of 2", StatusOfDecode<bool>, Bytes({2}), "bool"},
-      {"bool of 255", StatusOfDecode<std::optional<int>>, Bytes({255}), "bool"},
-      {"alternative 3 of 2", StatusOfDecode<std::variant<int, bool>>,
-       Bytes({3, 0}), "alternative"},
-      {"duplicate key", StatusOfDecode<Map>,
-       Bytes({2, 1, 'a', 1, 0, 0, 0, 1, 'a', 2, 0, 0, 0}), "another key"},
-      {"duplicate element", StatusOfDecode<std::set<bool>>, Bytes({2, 1, 1}),
-       "another key"},
-      {"bits after the last", StatusOfDecode<std::vector<bool>>,
-       Bytes({3, 0x0f}), "last bit"},
-      {"status code 17", StatusOfDecode<std::optional<absl::Status>>,
-       Bytes({1, 17, 0, 0}), "status code"},
-      {"an error that is none", StatusOfDecode<absl::StatusOr<int>>,
-       Bytes({0, 0}), "status of an error"},
-      {"a second and a half of ticks", StatusOfDecode<absl::Duration>,
-       Times(8, 0) + Bytes({0, 0x28, 0x6b, 0xee}), "part of a second"},
-      {"an empty type of 1", StatusOfDecode<std::monostate>, Bytes({1}),
-       "empty type"},
-      {"a first object with id 2", StatusOfDecode<std::shared_ptr<int32_t>>,
-       Bytes({2, 0, 0, 0x80, 1, 2, 3, 4}), "next id"},
-      {"an object nobody sent", StatusOfDecode<std::shared_ptr<int32_t>>,
-       Bytes({1, 0, 0, 0}), "id of a shared object"},
-      {"an object of another type",
-       StatusOfDecode<
-           std::pair<std::shared_ptr<uint64_t>, std::shared_ptr<std::string>>>,
-       Bytes({1, 0, 0, 0x80}) + Times(8, 0x41) + Bytes({1, 0, 0, 0}),
-       "pointer's type"},
-      {"an object that contains itself", StatusOfDecode<std::shared_ptr<Ring>>,
-       Bytes({1, 0, 0, 0x80, 1, 0, 0, 0}), "is constructed"},
-      {"an unknown polymorphic id", StatusOfDecode<std::shared_ptr<Base>>,
-       Bytes({5, 0, 0, 0}), "id of a polymorphic type"},
-      {"an unknown polymorphic name", StatusOfDecode<std::shared_ptr<Base>>,
-       Bytes({1, 0, 0, 0x80, 3, 'X', 'Y', 'Z'}), "XYZ"},
+// What the manifest calls types.
+using Read = absl::Status (*)(std::string_view);
+const std::map<std::string, Read>& Types() {
+  static const auto* const types = new std::map<std::string, Read>{
+      {"bits", StatusOfDecode<std::vector<bool>>},
+      {"bitset", StatusOfDecode<std::bitset<15>>},
+      {"bool", StatusOfDecode<bool>},
+      {"bool_set", StatusOfDecode<std::set<bool>>},
+      {"civil_day", StatusOfDecode<absl::CivilDay>},
+      {"civil_second", StatusOfDecode<absl::CivilSecond>},
+      {"cord", StatusOfDecode<absl::Cord>},
+      {"deque", StatusOfDecode<std::deque<int>>},
+      {"descriptor", StatusOfDecode<os::Descriptor>},
+      {"duration", StatusOfDecode<absl::Duration>},
+      {"everything", StatusOfDecode<Everything>},
+      {"flags", StatusOfDecode<Flags>},
+      {"forward_list", StatusOfDecode<std::forward_list<int>>},
+      {"ints", StatusOfDecode<std::vector<int32_t>>},
+      {"large", StatusOfDecode<std::vector<Large>>},
+      {"link", StatusOfDecode<std::shared_ptr<Link>>},
+      {"links", StatusOfDecode<std::vector<std::shared_ptr<Link>>>},
+      {"list", StatusOfDecode<std::list<Large>>},
+      {"map", StatusOfDecode<std::map<std::string, int32_t>>},
+      {"optional", StatusOfDecode<std::optional<int>>},
+      {"path", StatusOfDecode<std::filesystem::path>},
+      {"polymorphic", StatusOfDecode<std::shared_ptr<Base>>},
+      {"priority_queue", StatusOfDecode<std::priority_queue<uint8_t>>},
+      {"result", StatusOfDecode<absl::StatusOr<int>>},
+      {"self", StatusOfDecode<std::shared_ptr<Ring>>},
+      {"set", StatusOfDecode<std::set<int>>},
+      {"shared_int", StatusOfDecode<std::shared_ptr<int32_t>>},
+      {"shared_two", StatusOfDecode<std::pair<std::shared_ptr<uint64_t>,
+                                              std::shared_ptr<std::string>>>},
+      {"stack", StatusOfDecode<std::stack<int>>},
+      {"status", StatusOfDecode<std::optional<absl::Status>>},
+      {"string", StatusOfDecode<std::string>},
+      {"texts", StatusOfDecode<std::vector<std::string>>},
+      {"tree", StatusOfDecode<Tree>},
+      {"u32string", StatusOfDecode<std::u32string>},
+      {"unique", StatusOfDecode<std::unique_ptr<int32_t>>},
+      {"unit", StatusOfDecode<std::monostate>},
+      {"units", StatusOfDecode<std::vector<std::tuple<>>>},
+      {"unordered_map", StatusOfDecode<std::unordered_map<int, int>>},
+      {"unordered_multimap",
+       StatusOfDecode<std::unordered_multimap<bool, uint8_t>>},
+      {"unordered_set", StatusOfDecode<std::unordered_set<int>>},
+      {"valarray", StatusOfDecode<std::valarray<double>>},
+      {"variant", StatusOfDecode<std::variant<int, bool>>},
   };
-  for (const std::string& length : {k2To31, kMax32, k2To63, kMinusOne}) {
-    for (const auto& decode :
-         {StatusOfDecode<std::string>, StatusOfDecode<std::u32string>,
-          StatusOfDecode<Ints>, StatusOfDecode<Texts>,
-          StatusOfDecode<std::vector<bool>>, StatusOfDecode<std::deque<int>>,
-          StatusOfDecode<std::list<Large>>,
-          StatusOfDecode<std::forward_list<int>>,
-          StatusOfDecode<std::vector<Large>>,
-          StatusOfDecode<std::valarray<double>>, StatusOfDecode<Map>,
-          StatusOfDecode<std::unordered_map<int, int>>,
-          StatusOfDecode<std::unordered_set<int>>,
-          StatusOfDecode<std::set<int>>,
-          StatusOfDecode<std::vector<std::tuple<>>>,
-          StatusOfDecode<std::stack<int>>}) {
-      cases.push_back(
-          {"a huge length", decode, length + Times(20, 0), "bytes are left"});
-    }
-  }
-  return cases;
+  return *types;
+}
+
+std::string FileContent(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
 }
 
 TEST(CodecMalformedTest, EachIsRefusedWithAReasonAndWithoutMemory) {
-  for (const Case& c : Cases()) {
-    SCOPED_TRACE(c.name);
+  const std::filesystem::path folder = "serialize/testdata/malformed";
+  std::ifstream manifest(folder / "MANIFEST");
+  std::set<std::string> named = {"MANIFEST"};
+  for (std::string line; std::getline(manifest, line);) {
+    if (line.starts_with('#')) continue;
+    std::istringstream words(line);
+    std::string file;
+    std::string type;
+    std::string expected;
+    words >> file >> type >> std::ws;
+    std::getline(words, expected);
+    SCOPED_TRACE(file);
+    ASSERT_TRUE(std::filesystem::exists(folder / file));
+    ASSERT_TRUE(Types().contains(type)) << type;
+    named.insert(file);
+    const std::string bytes = FileContent(folder / file);
     g_largest = 0;
-    const absl::Status status = c.decode(c.bytes);
+    g_total = 0;
+    const absl::Status status = Types().at(type)(bytes);
     // Messages take a little; the objects themselves up to 64 KiB.
     EXPECT_LT(g_largest, size_t{100'000});
+    EXPECT_LT(g_total, 200'000 + 40 * bytes.size());
     EXPECT_THAT(status,
-                StatusIs(absl::StatusCode::kDataLoss, HasSubstr(c.expected)));
+                StatusIs(absl::StatusCode::kDataLoss,
+                         AllOf(HasSubstr("at byte "), HasSubstr(expected))));
+  }
+  EXPECT_GT(named.size(), 100u);
+  for (const auto& file : std::filesystem::directory_iterator(folder)) {
+    EXPECT_TRUE(named.contains(file.path().filename()))
+        << file.path() << " is not in MANIFEST";
   }
 }
 
@@ -307,6 +341,39 @@ TEST(CodecMalformedTest, CutAnywhereItIsRefused) {
   }
 }
 
+// What is accepted after a change can be sent on, and is then what it was.
+void ExpectReadOrRefused(const std::string& bytes, int* accepted) {
+  g_largest = 0;
+  absl::StatusOr<Everything> back = Decode<Everything>(bytes);
+  ASSERT_LT(g_largest, size_t{100'000});
+  if (!back.ok()) {
+    ASSERT_THAT(back,
+                StatusIs(absl::StatusCode::kDataLoss, HasSubstr("at byte ")));
+    return;
+  }
+  ++*accepted;
+  absl::StatusOr<Frame> first = Encode(*back);
+  ASSERT_THAT(first, IsOk());
+  absl::StatusOr<Everything> same = Decode<Everything>(first->bytes());
+  ASSERT_THAT(same, IsOk());
+  ASSERT_EQ(Encode(*same)->bytes(), first->bytes());
+}
+
+TEST(CodecMalformedTest, EverySingleBitFlippedItIsAnotherMessageOrNone) {
+  absl::StatusOr<Frame> frame = Encode(MakeEverything(1));
+  ASSERT_THAT(frame, IsOk());
+  std::string bytes(frame->bytes());
+  int accepted = 0;
+  for (size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
+    SCOPED_TRACE(bit);
+    const char flip = static_cast<char>(1 << bit % 8);
+    bytes[bit / 8] ^= flip;
+    ASSERT_NO_FATAL_FAILURE(ExpectReadOrRefused(bytes, &accepted));
+    bytes[bit / 8] ^= flip;
+  }
+  EXPECT_GT(accepted, 0);
+}
+
 // Messages with a few bytes changed: most are refused, some are others. What is
 // accepted can be encoded again; under AddressSanitizer nothing is touched that
 // should not be.
@@ -336,15 +403,7 @@ TEST(CodecMalformedTest, ChangedAnywhereItIsAnotherMessageOrNone) {
           break;
       }
     }
-    g_largest = 0;
-    absl::StatusOr<Everything> back = Decode<Everything>(bytes);
-    ASSERT_LT(g_largest, size_t{100'000});
-    if (back.ok()) {
-      ++accepted;
-      ASSERT_THAT(Encode(*back), IsOk());
-    } else {
-      ASSERT_THAT(back, StatusIs(absl::StatusCode::kDataLoss));
-    }
+    ASSERT_NO_FATAL_FAILURE(ExpectReadOrRefused(bytes, &accepted));
   }
   // Numbers and letters may be anything, so some must get through, or the test
   // tests nothing; lengths and flags may not.

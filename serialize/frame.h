@@ -18,6 +18,7 @@
 #define COHORT_SERIALIZE_FRAME_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -26,6 +27,11 @@
 #include "cohort/os/descriptor.h"
 
 namespace cohort {
+
+// The version of docs/formats/wire.md, changed with whatever changes there. Who
+// talks to a program that may be of another build sends it first (WireVersion,
+// serialize/codec.h). Below 2^16.
+inline constexpr uint32_t kWireVersion = 2;
 
 // Frame
 //

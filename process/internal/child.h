@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cohort/os/descriptor.h"
+#include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
 
 namespace cohort::process_internal {
@@ -45,6 +46,7 @@ inline constexpr size_t kMostNameBytes = 200;
 
 // Sent to a spawned child.
 struct StartMessage {
+  WireVersion wire_version;
   std::string name;
   bool has_lifeline = false;
   uint64_t memfd_bytes = 0;  // 0: the call stands in `call`.
@@ -53,7 +55,7 @@ struct StartMessage {
 
   template <typename Archive>
   void serialize(Archive& archive) {
-    archive(name, has_lifeline, memfd_bytes, call, call_descriptors);
+    archive(wire_version, name, has_lifeline, memfd_bytes, call, call_descriptors);
   }
 };
 
