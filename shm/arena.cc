@@ -273,13 +273,13 @@ absl::Status Arena::Destroy(std::string_view name) const {
   }
 }
 
-absl::StatusOr<ArenaAllocator<void>> Arena::Empty(std::string_view name) const {
+absl::StatusOr<ArenaAllocator<void>> Arena::Clear(std::string_view name) const {
   if (absl::Status usable = CheckName(name); !usable.ok()) return usable;
   const std::optional<ArenaHeap::Object> found = heap_->FindObject(name);
   if (!found.has_value() || found->state != ObjectState::kLive) {
     return NoSuchObject(name);
   }
-  heap_->EmptyObject(*found);
+  heap_->ClearObject(*found);
   return ArenaAllocator<void>(heap_->base(), found->id());
 }
 

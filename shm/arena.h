@@ -241,7 +241,7 @@ class Arena final {
   // Likewise for all its blocks but the one that it lies in. Returns the
   // allocator of what shall be made anew in there. For an object whose Mutex
   // says that a change was cut by a death; requires that the caller holds it.
-  absl::StatusOr<ArenaAllocator<void>> Empty(std::string_view name) const;
+  absl::StatusOr<ArenaAllocator<void>> Clear(std::string_view name) const;
 
   // What is there, by owner. Of several moments, where others are at work.
   [[nodiscard]] ArenaCount Count() const;

@@ -24,10 +24,10 @@
 // A process that dies in the middle of push_back() leaves the container torn:
 // perhaps without an element that has been moved out, perhaps with a block that
 // nothing refers to. Nobody can mend that; but the Mutex above says `poisoned`
-// to the next one, who empties the object and makes the container anew:
+// to the next one, who clears the object and makes the container anew:
 //
 //   cohort::MutexLock lock(log->mu, [&] {
-//     auto in = arena.Empty("log");             // all blocks of the old one
+//     auto in = arena.Clear("log");             // all blocks of the old one
 //     if (in.ok()) std::construct_at(&log->lines, *in);
 //   });
 //

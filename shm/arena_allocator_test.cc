@@ -275,12 +275,12 @@ TEST_F(ArenaAllocatorTest, ObjectsAreApart) {
   EXPECT_EQ(b->back(), 1);
 }
 
-TEST_F(ArenaAllocatorTest, EmptyAndMakeAnew) {
+TEST_F(ArenaAllocatorTest, ClearAndMakeAnew) {
   ASSERT_OK_AND_ASSIGN(Library* const library,
                        arena_.FindOrConstruct<Library>("library"));
   Fill(*library);
   EXPECT_GT(arena_.Count().object_blocks, 200u);
-  ASSERT_OK_AND_ASSIGN(const ArenaAllocator<void> in, arena_.Empty("library"));
+  ASSERT_OK_AND_ASSIGN(const ArenaAllocator<void> in, arena_.Clear("library"));
   std::construct_at(library, in);
   EXPECT_EQ(arena_.Count().object_blocks, 1u);
   Fill(*library);

@@ -474,7 +474,7 @@ class ArenaContainerCrashTest : public ArenaCrashTest {
     return *log;
   }
   void Repair(Log* log) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    const absl::StatusOr<ArenaAllocator<void>> in = arena_.Empty("log");
+    const absl::StatusOr<ArenaAllocator<void>> in = arena_.Clear("log");
     if (!in.ok()) raise(SIGABRT);
     std::construct_at(&log->lines, *in);
   }

@@ -83,7 +83,7 @@ class ArenaMalformedTest : public testing::Test {
       if (found.ok()) {
         Inside({reinterpret_cast<std::byte*>(*found), sizeof(int64_t)});
       }
-      (void)arena_.Empty(name);
+      (void)arena_.Clear(name);
       (void)arena_.Destroy(name);
     }
     (void)arena_.Count();

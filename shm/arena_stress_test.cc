@@ -159,7 +159,7 @@ class ArenaStressTest : public testing::Test {
       std::abort();
     }
     MutexLock lock((*log)->mu, [&] {
-      const absl::StatusOr<ArenaAllocator<void>> in = arena_.Empty(name);
+      const absl::StatusOr<ArenaAllocator<void>> in = arena_.Clear(name);
       if (!in.ok()) std::abort();
       std::construct_at(&(*log)->lines, *in);
       ++table_->repairs;

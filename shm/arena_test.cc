@@ -594,7 +594,7 @@ TEST_F(ArenaTest, AMakerThatDiesLeavesNothingVisible) {
   ExpectAllFree();
 }
 
-TEST_F(ArenaTest, EmptyKeepsTheObjectAlone) {
+TEST_F(ArenaTest, ClearKeepsTheObjectAlone) {
   struct List {
     explicit List(const ArenaAllocator<void>& in) : allocator(in) {}
     ArenaAllocator<int> allocator;
@@ -602,11 +602,11 @@ TEST_F(ArenaTest, EmptyKeepsTheObjectAlone) {
   ASSERT_OK_AND_ASSIGN(List* const list, arena_.FindOrConstruct<List>("l"));
   for (int i = 1; i < 100; ++i) (void)list->allocator.allocate(i * 10);
   EXPECT_EQ(arena_.Count().object_blocks, 100u);
-  ASSERT_OK_AND_ASSIGN(ArenaAllocator<int> in, arena_.Empty("l"));
+  ASSERT_OK_AND_ASSIGN(ArenaAllocator<int> in, arena_.Clear("l"));
   EXPECT_EQ(in, list->allocator);
   EXPECT_EQ(arena_.Count().object_blocks, 1u);
   EXPECT_THAT(arena_.Find<List>("l"), IsOkAndHolds(list));
-  EXPECT_THAT(arena_.Empty("m"), StatusIs(StatusCode::kNotFound));
+  EXPECT_THAT(arena_.Clear("m"), StatusIs(StatusCode::kNotFound));
 }
 
 TEST_F(ArenaTest, AnObjectsBlocksAreNotForTheirRefs) {

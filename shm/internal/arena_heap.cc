@@ -129,9 +129,12 @@ ArenaHeap::ArenaHeap(std::byte* base, uint32_t object_slots,
       pages_at_(pages_at) {}
 
 uint32_t ArenaHeap::PagesIn(uint64_t size, uint32_t object_slots) {
-  uint64_t count = size / kPage;
+  const uint64_t fixed = PagesAt(object_slots, 0);
+  if (size <= fixed) return 0;
+  uint64_t count = (size - sizeof(Head) - sizeof(Entry) * object_slots) /
+                   (kPage + sizeof(Page));
   const auto pages_at = [&] { return PagesAt(object_slots, count); };
-  // Each page that is given up makes room for the entries of 128 others.
+  // Blocks begin at a page, which may cost one.
   while (count > 0 && pages_at() + count * kPage > size) --count;
   if (count >= kInside || object_slots > kMaxObjects ||
       pages_at() > std::numeric_limits<uint32_t>::max()) {
@@ -963,7 +966,7 @@ uint64_t ArenaHeap::EndObject(const Object& object) const {
   return freed;
 }
 
-void ArenaHeap::EmptyObject(const Object& object) const {
+void ArenaHeap::ClearObject(const Object& object) const {
   FreeAllOf(object.slot, object.word, object.position);
 }
 

@@ -192,7 +192,7 @@ class ArenaHeap final {
   // has changed since `object` was found. Returns how many blocks that was.
   uint64_t EndObject(const Object& object) const;
   // Takes all its blocks back but the one that it lies in.
-  void EmptyObject(const Object& object) const;
+  void ClearObject(const Object& object) const;
 
   // The object's bytes; null where the shared memory holds nonsense.
   [[nodiscard]] std::byte* BytesOf(const Object& object,
