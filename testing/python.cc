@@ -39,9 +39,10 @@ def serve(scope):
                 exec(code, scope)
                 answer = 'D'
         except BaseException as error:
-            answer = 'X' + (''.join(traceback.format_exception(error))
+            parts = type(error), error, error.__traceback__
+            answer = 'X' + (''.join(traceback.format_exception(*parts))
                             if kind == 'S' else
-                            ''.join(traceback.format_exception_only(error)))
+                            ''.join(traceback.format_exception_only(*parts[:2])))
         link.send(answer.encode('utf-8', 'backslashreplace'))
 serve({'__name__': '__main__'})
 )";
