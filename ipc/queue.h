@@ -31,11 +31,11 @@
 // producer does not. So let whoever started the producers close the queue, when
 // all of them have ended.
 //
-// T is whatever serialize/encodable.h says can travel, but for values that own
-// descriptors (regions, queues, files): Put() refuses those with
-// InvalidArgument. They travel as start arguments. A T that is its bytes is
-// copied once in and once out; others are encoded before, and decoded after,
-// the moment in which rivals are kept out.
+// T is whatever serialize/encodable.h says can travel, handles included: a
+// region, a buffer, a file, another queue, alone or inside other values. Their
+// descriptors go through a pair of sockets that the queue has where T may need
+// it. A T that is its bytes is copied once in and once out; others are encoded
+// before, and decoded after, the moment in which rivals are kept out.
 //
 // Within one process a queue of threads is faster; for one value that all see,
 // take `Shared<T>` (shm/shared.h).
@@ -97,20 +97,27 @@ struct QueueOptions {
 //
 // Contract
 //   Placement:      a handle in private memory; the queue is in a Region of its
-//                   own. Layout: docs/formats/ring.md.
+//                   own, beside a pair of sockets if a T may own descriptors.
+//                   Layout: docs/formats/ring.md.
 //   Thread-safety:  every member but assignment, from any thread.
 //   Process-safety: likewise, among processes of one PID namespace. A handle
-//                   travels as a start argument; copies mean the same queue.
+//                   travels as a start argument, through another queue, or
+//                   inside a value; copies mean the same queue.
 //   Fork-safety:    a handle goes on working in the child.
 //   Crash-safety:   whatever instruction a process dies at: an item of which
 //                   Put() returned OK is handed to exactly one Get(), or was
 //                   taken by the dead process already; an item of which Put()
 //                   did not return is handed over once or never; nobody waits
-//                   for the dead.
+//                   for the dead. Its descriptors share its fate; those of a
+//                   Put() or Get() cut short stay open until the next item
+//                   with descriptors is taken, or the queue is gone.
 //   Signal-safety:  none. Waits resume after a handler ran.
 //   Errors:         DeadlineExceeded: not in time. FailedPrecondition: Put()
 //                   after Close(). OutOfRange: Get() after Close(), and nothing
-//                   left. ResourceExhausted: an item too large for the queue.
+//                   left. ResourceExhausted: an item too large for the queue;
+//                   or no descriptor number left for the oldest item here,
+//                   which stays. InvalidArgument: more than 253 descriptors in
+//                   one item.
 //                   DataLoss: an item that could not be decoded, and is gone;
 //                   or damaged shared memory: then for good, and Items() ends.
 //                   Put() also passes on why a value could not be encoded.
@@ -119,8 +126,14 @@ struct QueueOptions {
 //                   before Put() is visible after the Get() of that item.
 //   Cost:           no system call while nobody sleeps; tens of nanoseconds. A
 //                   waiter looks for 2-10 us, then sleeps; asleep it looks up
-//                   every 20 ms at first, every 100 ms later.
-//   Reference:      Python's multiprocessing.Queue; docs/design/queue.md.
+//                   every 20 ms at first, every 100 ms later. An item with
+//                   descriptors: three system calls on its way, and it is full
+//                   with some hundred of them.
+//   Reference:      Python's multiprocessing.Queue; docs/design/queue.md and,
+//                   for descriptors, docs/design/handles.md.
+//
+// A queue that is put into itself is closed by the kernel's collector, after
+// all other handles have gone: some time later, not at once.
 template <typename T>
 class Queue final {
  public:
@@ -146,7 +159,9 @@ class Queue final {
   }
 
   // Appends `value`. Waits while the queue is full, for at most `timeout`; zero
-  // or less makes one attempt.
+  // or less makes one attempt. Full is also where this user has as many
+  // descriptors in unread messages, of all programs, as the limit on open files
+  // (`ulimit -n`) allows to one process.
   absl::Status Put(const T& value,
                    absl::Duration timeout = absl::InfiniteDuration()) const {
     CheckEncodable<T>();

@@ -2,10 +2,14 @@
 
 #include "cohort/ipc/queue.h"
 
+#include <fcntl.h>
+#include <sys/resource.h>
+
 #include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +23,7 @@
 #include "cohort/shm/region.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/leak_ledger.h"
+#include "cohort/testing/ordinary_user.h"
 #include "cohort/testing/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -350,6 +355,94 @@ TEST_F(QueueTest, HandleTravelsAndMeansTheSameQueue) {
   ASSERT_OK_AND_ASSIGN(Frame none, Encode(Queue<Job>()));
   ASSERT_OK_AND_ASSIGN(const auto empty, Decode<Queue<Job>>(std::move(none)));
   EXPECT_TRUE(empty.empty_handle());
+}
+
+// Opens descriptors until only `left` more can be had.
+std::vector<os::Descriptor> LeaveNumbers(int left) {
+  rlimit limit;
+  EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = 100;
+  EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  std::vector<os::Descriptor> taken;
+  for (;;) {
+    os::Descriptor one(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!one.valid()) break;
+    taken.push_back(std::move(one));
+  }
+  EXPECT_GE(taken.size(), static_cast<size_t>(left));
+  taken.resize(taken.size() - static_cast<size_t>(left));
+  return taken;
+}
+
+TEST_F(QueueTest, RunningOutOfNumbersLosesNothing) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Parcel>::Create());
+  ASSERT_OK_AND_ASSIGN(const Region region, Region::Create(1));
+  const auto exhausted = [&] {
+    cohort_testing::LeakGuard guard;
+    const Parcel parcel = {.id = 1, .regions = {10, region}};
+    ASSERT_OK(queue.Put(parcel));
+    {
+      // The receiver's numbers end in the middle of the item.
+      const std::vector<os::Descriptor> taken = LeaveNumbers(5);
+      const size_t before = LeaveNumbers(0).size();
+      EXPECT_THAT(queue.Get(), StatusIs(absl::StatusCode::kResourceExhausted,
+                                        HasSubstr("ulimit -n")));
+      EXPECT_EQ(LeaveNumbers(0).size(), before) << "some are gone";
+      EXPECT_EQ(queue.ApproxSize(), 1u);
+      // The sender's, while it encodes.
+      EXPECT_THAT(queue.Put(parcel),
+                  StatusIs(absl::StatusCode::kResourceExhausted));
+      EXPECT_EQ(LeaveNumbers(0).size(), before);
+      EXPECT_EQ(queue.ApproxSize(), 1u);
+      // An item without descriptors is not held up, once it is the oldest.
+      EXPECT_OK(queue.Put({.id = 2}));
+    }
+    ASSERT_OK_AND_ASSIGN(const Parcel first, queue.Get());
+    EXPECT_EQ(first.regions.size(), 10u);
+    ASSERT_OK_AND_ASSIGN(const Parcel second, queue.Get());
+    EXPECT_EQ(second.id, 2);
+  };
+  EXPECT_EQ(Child::Fork(exhausted).Wait(), Exited(0));
+}
+
+// What the kernel allows a user to have in unread messages.
+TEST_F(QueueTest, TooManyInFlightIsFullUntilSomeAreRead) {
+  const std::optional<cohort_testing::End> end =
+      cohort_testing::RunAsOrdinaryUser([] {
+        (void)LeaveNumbers(0);  // 100 in all from here on.
+        ASSERT_OK_AND_ASSIGN(const auto queue, Queue<Parcel>::Create());
+        ASSERT_OK_AND_ASSIGN(const Region region, Region::Create(1));
+        const Parcel parcel = {.regions = {20, region}};
+        int count = 0;
+        absl::Status put;
+        while ((put = queue.TryPut(parcel)).ok()) ++count;
+        EXPECT_THAT(put, StatusIs(kLate, HasSubstr("unread messages")));
+        EXPECT_GE(count, 4);
+        EXPECT_THAT(queue.Put(parcel, absl::Milliseconds(5)), StatusIs(kLate));
+        // Others go on.
+        EXPECT_OK(queue.TryPut({.id = 7}));
+        for (int i = 0; i < count; ++i) {
+          ASSERT_OK_AND_ASSIGN(const Parcel got, queue.Get());
+          EXPECT_EQ(got.regions.size(), 20u);
+        }
+        ASSERT_OK_AND_ASSIGN(const Parcel other, queue.Get());
+        EXPECT_EQ(other.id, 7);
+        EXPECT_OK(queue.TryPut(parcel));
+        EXPECT_OK(queue.Get());
+      });
+  if (!end) GTEST_SKIP() << "this sandbox allows no change of the user";
+  EXPECT_EQ(*end, Exited(0));
+}
+
+// The kernel alone can find out that nobody can take it any more.
+TEST_F(QueueTest, MayBePutIntoItself) {
+  ASSERT_OK_AND_ASSIGN(const auto queue, Queue<QueueParts>::Create());
+  ASSERT_OK_AND_ASSIGN(Frame frame, Encode(queue));
+  ASSERT_OK_AND_ASSIGN(const QueueParts parts,
+                       Decode<QueueParts>(std::move(frame)));
+  ASSERT_OK(queue.Put(parts));
+  ASSERT_OK_AND_ASSIGN(const QueueParts same, queue.Get());
+  EXPECT_TRUE(same.in.valid());
 }
 
 // A serialize() function that itself uses a queue gets a buffer of its own.
