@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "boost/container/flat_map.hpp"
 #include "boost/container/list.hpp"
@@ -25,6 +24,7 @@
 #include "cohort/serialize/frame.h"
 #include "cohort/shm/arena.h"
 #include "cohort/shm/internal/arena_audit.h"
+#include "cohort/shm/offset_ptr.h"
 #include "cohort/sync/mutex.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/leak_ledger.h"
@@ -138,7 +138,7 @@ class ArenaAllocatorTest : public testing::Test {
     return two->second[19] == "a line of some length, and a number19" ? 0 : 7;
   }
 
-  LeakGuard guard_;
+  LeakGuard guard_{{.shm_name_part = "cohort-arena-test"}};
   Arena arena_;
 };
 

@@ -28,6 +28,7 @@
 #include "cohort/shm/block_ref.h"
 #include "cohort/shm/internal/arena_audit.h"
 #include "cohort/shm/internal/arena_heap.h"
+#include "cohort/shm/offset_ptr.h"
 #include "cohort/sync/mutex.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/kill_stepper.h"

@@ -9,7 +9,6 @@
 #include <cstring>
 #include <random>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -17,14 +16,11 @@
 #include "cohort/shm/arena.h"
 #include "cohort/shm/block_ref.h"
 #include "cohort/shm/internal/arena_audit.h"
-#include "cohort/shm/internal/arena_heap.h"
 #include "cohort/testing/status_matchers.h"
 #include "gtest/gtest.h"
 
 namespace cohort {
 namespace {
-
-using shm_internal::ArenaHeap;
 
 constexpr size_t kSize = 1 << 16;
 constexpr uint32_t kObjects = 4;

@@ -25,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
+#include "cohort/shm/arena_allocator.h"
 #include "cohort/shm/block_ref.h"
 #include "cohort/shm/internal/arena_audit.h"
 #include "cohort/shm/region.h"
@@ -82,7 +83,8 @@ class ArenaTest : public testing::Test {
     return Decode<Arena>(*std::move(frame));
   }
 
-  LeakGuard guard_;
+  // Other tests may be making names at the same time.
+  LeakGuard guard_{{.shm_name_part = "cohort-arena-test"}};
   Arena arena_;
 };
 
@@ -455,7 +457,7 @@ TEST_F(ArenaTest, AnAdoptedBlockOutlivesTheOneThatMadeIt) {
 }
 
 TEST_F(ArenaTest, SlotsOfTheDeadAreForTheLiving) {
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 260; ++i) {
     ASSERT_EQ(
         Child::Fork([&] { return arena_.Allocate(16).ok() ? 0 : 1; }).Wait(),
         Exited(0))
