@@ -64,6 +64,19 @@ absl::StatusOr<double> Uncontended() {
   });
 }
 
+absl::StatusOr<double> ValueIncrement() {
+  struct Value {
+    interprocess::interprocess_mutex mutex;
+    int hits = 0;
+  };
+  HaveSecondThread();
+  return NanosecondsEach<Value>(kSections, [](Value& value) {
+    value.mutex.lock();
+    ++*static_cast<volatile int*>(&value.hits);
+    value.mutex.unlock();
+  });
+}
+
 absl::StatusOr<double> MutexContended() {
   HaveSecondThread();
   SharedObject<interprocess::interprocess_mutex> mutex;
@@ -142,6 +155,7 @@ int main(int argc, char** argv) {
       argc, argv,
       {{"mutex_uncontended", Uncontended<interprocess::interprocess_mutex>},
        {"mutex_contended", MutexContended},
+       {"value_increment", ValueIncrement},
        {"recursive_mutex_uncontended",
         Uncontended<interprocess::interprocess_recursive_mutex>},
        {"shared_mutex_read", SharedMutexRead},

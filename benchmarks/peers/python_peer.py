@@ -61,6 +61,18 @@ class Uncontended:
         return timed_each(section, 100_000, 1_000)
 
 
+class Value:
+    def __init__(self):
+        self.value = multiprocessing.Value("i", 0)
+
+    def increment(self):
+        def add():
+            with self.value.get_lock():
+                self.value.value += 1
+
+        return timed_each(add, 100_000, 1_000)
+
+
 class Event:
     def __init__(self):
         self.event = multiprocessing.Event()
@@ -279,6 +291,7 @@ class Pool:
 
 FIGURES = {
     "mutex_uncontended": lambda: Uncontended(multiprocessing.Lock()).play,
+    "value_increment": lambda: Value().increment,
     "recursive_mutex_uncontended": lambda: Uncontended(multiprocessing.RLock()).play,
     "semaphore_uncontended": lambda: Uncontended(multiprocessing.Semaphore(1)).play,
     "semaphore_pingpong": lambda: SemaphorePingPong().play,
