@@ -126,13 +126,13 @@ using ArenaCount = shm_internal::ArenaCount;
 //                   FailedPrecondition: a BlockRef that is stale, forged or
 //                   another's; an object of another type; what is no arena.
 //                   NotFound: no object of that name. DataLoss: the arena holds
-//                   what no arena wrote. Whatever stands in it, none of these
-//                   reads or writes elsewhere, nor goes on for ever.
+//                   what no arena wrote. Whatever stands in it, its locks apart,
+//                   no call reads or writes elsewhere, nor goes on for ever.
 //   Ordering:       what was written to a block is visible to whoever is given
 //                   its ref, and to whoever gets its memory later; what an
 //                   object's constructor wrote, to whoever finds it.
 //   Cost:           Allocate() + Free() with no rival: four read-modify-writes,
-//                   20 ns. A small block takes 8 bytes on top of its size class
+//                   30 ns. A small block takes 8 bytes on top of its size class
 //                   (a fifth apart); one of more than 2048 bytes, whole pages of
 //                   4096. Objects: a look at each entry. Reap() and Destroy()
 //                   read a word for each block.

@@ -49,6 +49,7 @@ PROGRAMS = {
     "latch_rows": ["latch/wait_open"],
     "once_rows": ["once/done"],
     "shared_value_rows": ["shared_value/increment", "shared_value/atomic"],
+    "arena_rows": ["arena/block"],
     "queue_rows": ["queue/stream_64_1p1c", "queue/pingpong_64"],
     "process_rows": ["process/fork", "process/spawn"],
     "pool_rows": [

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <boost/interprocess/ipc/message_queue.hpp>
+#include <boost/interprocess/managed_shared_memory.hpp>
 #include <boost/interprocess/sync/interprocess_condition.hpp>
 #include <boost/interprocess/sync/interprocess_mutex.hpp>
 #include <boost/interprocess/sync/interprocess_recursive_mutex.hpp>
@@ -146,6 +147,19 @@ absl::StatusOr<double> QueuePingPong() {
       [&](int64_t) { return there.Get(message) && back.Put(message); });
 }
 
+// A block of 64 bytes taken and given back, of memory with a name for as long as
+// it takes to make it.
+absl::StatusOr<double> ArenaBlock() {
+  HaveSecondThread();
+  const std::string name = absl::StrCat("cohort-benchmark-arena-", getpid());
+  interprocess::managed_shared_memory memory(interprocess::create_only,
+                                             name.c_str(), 1 << 20);
+  interprocess::shared_memory_object::remove(name.c_str());
+  struct Nothing {};
+  return NanosecondsEach<Nothing>(
+      kSections, [&](Nothing&) { memory.deallocate(memory.allocate(64)); });
+}
+
 }  // namespace
 }  // namespace cohort_benchmarks
 
@@ -165,6 +179,7 @@ int main(int argc, char** argv) {
        {"semaphore_pingpong", SemaphorePingPong},
        {"condition_variable_handoff", HandOffAsleepNanoseconds<Turns>},
        {"condition_variable_handoff_hot", HandOffHotNanoseconds<Turns>},
+       {"arena_block", ArenaBlock},
        {"queue_stream", QueueStream},
        {"queue_pingpong", QueuePingPong}});
 }
