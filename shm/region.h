@@ -109,19 +109,22 @@ struct RegionOptions {
 //   Signal-safety:  bytes() and size(); no other.
 //   Errors:         InvalidArgument: size 0, an impossible name, reserved huge
 //                   pages for a name. ResourceExhausted: no memory, addresses,
-//                   descriptors, huge pages or space in /dev/shm left. Attach()
-//                   and Open() moreover: FailedPrecondition for what is no
-//                   region, has another layout, stems from another PID
-//                   namespace, may be read by other users or could, being
-//                   anonymous, still change its size. No content makes it
-//                   crash. No access to bytes() raises SIGBUS, whatever a peer
-//                   does; except that the size of what has a name, and reserved
-//                   huge pages, cannot be sealed: these need peers that do not
-//                   take them away on purpose.
+//                   descriptors, huge pages or space in /dev/shm left.
+//                   Unavailable: a stopped process is just taking the name
+//                   away, for more than a second. Attach() and Open() moreover:
+//                   FailedPrecondition for what is no region, has another
+//                   layout, stems from another PID namespace, may be read by
+//                   other users or could, being anonymous, still change its
+//                   size. No content makes it crash. No access to bytes()
+//                   raises SIGBUS, whatever a peer does; except that the size
+//                   of what has a name, and reserved huge pages, cannot be
+//                   sealed: these need peers that do not take them away on
+//                   purpose. What another program made may lack pages where
+//                   /dev/shm is full.
 //   Ordering:       what was written before a handle was sent, or by `fill`, is
 //                   visible to whoever received or opened it.
 //   Cost:           Create and Attach: some ten system calls and at most one
-//                   page on top of the size. With a name, some thirty, and the
+//                   page on top of the size. With a name, some twenty, and the
 //                   pages are taken at once; else at first touch. Copies cost
 //                   one atomic increment. From 1 MiB on, left out of core dumps.
 //   Reference:      memfd_create(2), F_SEAL_SHRINK, O_TMPFILE, F_OFD_SETLK;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include <unistd.h>
+
 #include <cstddef>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "benchmark/benchmark.h"
@@ -32,6 +35,23 @@ void BM_RegionAttach(benchmark::State& state) {
   }
 }
 BENCHMARK(BM_RegionAttach);
+
+// Made under a name, and gone with its only owner.
+void BM_RegionCreateNamed(benchmark::State& state) {
+  const std::string name = "region_benchmark." + std::to_string(getpid());
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(OrDie(Region::CreateNamed(name, {.size = 4096})));
+  }
+}
+BENCHMARK(BM_RegionCreateNamed);
+
+// Found by its name, and dropped while another owner lives.
+void BM_RegionOpen(benchmark::State& state) {
+  const std::string name = "region_benchmark." + std::to_string(getpid());
+  const Region region = OrDie(Region::CreateNamed(name, {.size = 4096}));
+  for (auto _ : state) benchmark::DoNotOptimize(OrDie(Region::Open(name)));
+}
+BENCHMARK(BM_RegionOpen);
 
 void BM_RegionCopyHandle(benchmark::State& state) {
   const Region region = OrDie(Region::Create(4096));

@@ -46,11 +46,10 @@ namespace {
 using cohort_testing::Child;
 using cohort_testing::Exited;
 using cohort_testing::Gate;
+using cohort_testing::KilledBy;
 using cohort_testing::Shared;
 using cohort_testing::StatusIs;
-using testing::AnyOf;
 using testing::HasSubstr;
-using testing::Not;
 
 constexpr absl::StatusCode kRefused = absl::StatusCode::kFailedPrecondition;
 constexpr absl::StatusCode kTaken = absl::StatusCode::kAlreadyExists;
@@ -60,6 +59,9 @@ constexpr int kNotAllowed = 77;  // A sandbox refuses what the test needs.
 
 class RegionHostileTest : public testing::Test {
  protected:
+  // In a /dev/shm of one's own, where that is allowed: nobody else sweeps.
+  static void SetUpTestSuite() { (void)cohort_testing::MountOwnShm(); }
+
   ~RegionHostileTest() override { unlink(Path().c_str()); }
 
   const std::string& Name() const { return name_; }
@@ -88,6 +90,28 @@ class RegionHostileTest : public testing::Test {
     EXPECT_THAT(Region::Unlink(Name()), StatusIs(kRefused, HasSubstr(why)));
     EXPECT_OK(Region::Sweep());
     EXPECT_TRUE(Exists());
+  }
+
+  // A region whose only owner was killed.
+  void LeaveDead() const {
+    ASSERT_EQ(Child::Fork([&] {
+                const absl::StatusOr<Region> region =
+                    Region::CreateNamed(Name(), {.size = 1});
+                EXPECT_OK(region);
+                return raise(SIGKILL);
+              }).Wait(),
+              KilledBy(SIGKILL));
+  }
+
+  // A process that is in the middle of taking the name away.
+  Child ForkHolder(os::Claim claim, Gate& holds) const {
+    return Child::Fork([&, claim] {
+      const absl::StatusOr<os::NamedMemory> found = os::OpenNamedMemory(Name());
+      EXPECT_OK(found);
+      EXPECT_TRUE(os::TryClaim(found->file, claim));
+      holds.Open();
+      pause();
+    });
   }
 
   // In a child with `resource` at `limit`, which nothing can raise again.
@@ -331,22 +355,9 @@ TEST_F(RegionHostileTest, ANameThatVanishesIsNoHarm) {
 }
 
 TEST_F(RegionHostileTest, AStoppedCleanerHoldsUpNobodyForEver) {
-  EXPECT_EQ(Child::Fork([&] {
-              EXPECT_OK(Region::CreateNamed(Name(), {.size = 1}));
-              const absl::StatusOr<Region> region =
-                  Region::CreateNamed(Name(), {.size = 1});
-              EXPECT_OK(region);
-              return raise(SIGKILL);
-            }).Wait(),
-            cohort_testing::KilledBy(SIGKILL));
+  LeaveDead();
   Shared<Gate> holds;
-  Child cleaner = Child::Fork([&] {
-    const absl::StatusOr<os::NamedMemory> found = os::OpenNamedMemory(Name());
-    EXPECT_OK(found);
-    EXPECT_TRUE(os::TryClaim(found->file, os::Claim::kCleaner));
-    holds->Open();
-    pause();
-  });
+  Child cleaner = ForkHolder(os::Claim::kCleaner, *holds);
   holds->Pass();
   cleaner.Stop();
   EXPECT_OK(Region::Sweep());
@@ -356,9 +367,26 @@ TEST_F(RegionHostileTest, AStoppedCleanerHoldsUpNobodyForEver) {
   EXPECT_THAT(Region::CreateNamed(Name(), {.size = 1}), told);
   EXPECT_THAT(Region::OpenOrCreate(Name(), {.size = 1}), told);
   EXPECT_THAT(Region::Unlink(Name()), told);
+  EXPECT_TRUE(Exists()) << "two at a time took it away";
   cleaner.Kill(SIGKILL);
   cleaner.Wait();
   EXPECT_OK(Region::CreateNamed(Name(), {.size = 1}));
+}
+
+// Between his look and his unlink(2) nobody else may touch the name.
+TEST_F(RegionHostileTest, NobodyTakesANameAwayBesideAnother) {
+  LeaveDead();
+  Shared<Gate> holds;
+  Child remover = ForkHolder(os::Claim::kRemover, *holds);
+  holds->Pass();
+  remover.Stop();
+  EXPECT_OK(Region::Sweep());
+  EXPECT_THAT(Region::Open(Name()), StatusIs(kNone));
+  EXPECT_TRUE(Exists());
+  remover.Kill(SIGKILL);
+  remover.Wait();
+  EXPECT_OK(Region::Sweep());
+  EXPECT_FALSE(Exists());
 }
 
 TEST_F(RegionHostileTest, OpenFromAnotherPidNamespaceIsRefused) {

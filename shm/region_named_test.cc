@@ -243,6 +243,14 @@ TEST_F(RegionNamedTest, OfManyWhoOpenOrCreateOneCreates) {
   }
 }
 
+TEST_F(RegionNamedTest, AppearsFilledAndOwned) {
+  bool early = false;
+  ASSERT_OK(Region::CreateNamed(Name(), {.size = 1}, [&](std::span<std::byte>) {
+    early = Exists(Name());
+  }));
+  EXPECT_FALSE(early);
+}
+
 TEST_F(RegionNamedTest, AFillThatThrowsLeavesNothing) {
   EXPECT_THROW((void)Region::CreateNamed(
                    Name(), {.size = 1},

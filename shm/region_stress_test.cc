@@ -25,6 +25,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cohort/os/deadline.h"
 #include "cohort/os/named_memory.h"
 #include "cohort/shm/region.h"
 #include "cohort/testing/child.h"
@@ -205,6 +206,36 @@ TEST_F(RegionStressTest, ALivingRegionKeepsItsName) {
 
 TEST_F(RegionStressTest, OnlyUnlinkTakesALivingRegionsName) {
   Run(/*with_unlink=*/true);
+}
+
+// One makes and drops a region all the time, others look in between any two of
+// its steps. Nobody dies, so nobody may lose a name.
+TEST_F(RegionStressTest, ANewRegionIsNotTakenForADeadOne) {
+  const RegionOptions options = {.size = kWords * 8, .type_tag = 77};
+  const auto until_stop = [&](const std::function<void()>& act) {
+    return Child::Fork([&] {
+      while (!books_->stop) act();
+    });
+  };
+  const auto open = [&] {
+    Hold(0, books_->opened, [&] { return Region::Open(Name(0)); });
+  };
+  Child first = until_stop(open);
+  Child second = until_stop(open);
+  Child third = until_stop(open);
+  const Deadline end = Deadline::After(cohort_testing::StressSeconds() / 2);
+  while (!end.Passed()) {
+    Hold(0, books_->made,
+         [&] { return Region::CreateNamed(Name(0), options, Fill); });
+  }
+  books_->stop = true;
+  for (Child* child : {&first, &second, &third}) {
+    EXPECT_EQ(child->Wait(), cohort_testing::Exited(0));
+  }
+  EXPECT_GT(books_->made, 0u);
+  EXPECT_EQ(books_->torn, 0u);
+  EXPECT_EQ(books_->lost, 0u);
+  EXPECT_EQ(books_->strange, 0u) << books_->example.data();
 }
 
 }  // namespace

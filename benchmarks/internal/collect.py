@@ -50,6 +50,7 @@ PROGRAMS = {
     "once_rows": ["once/done"],
     "shared_value_rows": ["shared_value/increment", "shared_value/atomic"],
     "arena_rows": ["arena/block"],
+    "region_rows": ["region/create_4k", "region/named_4k"],
     "queue_rows": ["queue/stream_64_1p1c", "queue/pingpong_64"],
     "process_rows": ["process/fork", "process/spawn"],
     "pool_rows": [

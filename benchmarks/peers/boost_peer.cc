@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <boost/interprocess/ipc/message_queue.hpp>
+#include <boost/interprocess/mapped_region.hpp>
+#include <boost/interprocess/shared_memory_object.hpp>
 #include <boost/interprocess/managed_shared_memory.hpp>
 #include <boost/interprocess/sync/interprocess_condition.hpp>
 #include <boost/interprocess/sync/interprocess_mutex.hpp>
@@ -15,6 +17,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "cohort/benchmarks/internal/guest_program.h"
 #include "cohort/benchmarks/internal/plays.h"
@@ -73,7 +76,8 @@ absl::StatusOr<double> ValueIncrement() {
   HaveSecondThread();
   return NanosecondsEach<Value>(kSections, [](Value& value) {
     value.mutex.lock();
-    ++*static_cast<volatile int*>(&value.hits);
+    volatile int& hits = value.hits;
+    hits = hits + 1;
     value.mutex.unlock();
   });
 }
@@ -160,6 +164,24 @@ absl::StatusOr<double> ArenaBlock() {
       kSections, [&](Nothing&) { memory.deallocate(memory.allocate(64)); });
 }
 
+// A page with a name, made, mapped, touched and removed.
+absl::StatusOr<double> SharedMemory() {
+  const std::string name = absl::StrCat("cohort-benchmark-memory-", getpid());
+  return NanosecondsPerCall(100'000'000, [&] {
+    {
+      interprocess::shared_memory_object memory(
+          interprocess::create_only, name.c_str(), interprocess::read_write);
+      memory.truncate(4096);
+      const interprocess::mapped_region region(memory,
+                                               interprocess::read_write);
+      *static_cast<volatile char*>(region.get_address()) = 1;
+    }
+    return interprocess::shared_memory_object::remove(name.c_str())
+               ? absl::OkStatus()
+               : absl::UnknownError("it could not be removed");
+  });
+}
+
 }  // namespace
 }  // namespace cohort_benchmarks
 
@@ -180,6 +202,7 @@ int main(int argc, char** argv) {
        {"condition_variable_handoff", HandOffAsleepNanoseconds<Turns>},
        {"condition_variable_handoff_hot", HandOffHotNanoseconds<Turns>},
        {"arena_block", ArenaBlock},
+       {"shared_memory", SharedMemory},
        {"queue_stream", QueueStream},
        {"queue_pingpong", QueuePingPong}});
 }

@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.shared_memory import SharedMemory
 
 MESSAGE = bytes(64)
 
@@ -289,6 +290,16 @@ class Pool:
         )
 
 
+def shared_memory():
+    def once():
+        memory = SharedMemory(create=True, size=4096)
+        memory.buf[0] = 1
+        memory.close()
+        memory.unlink()
+
+    return timed_each(once, 2_000, 100)
+
+
 FIGURES = {
     "mutex_uncontended": lambda: Uncontended(multiprocessing.Lock()).play,
     "value_increment": lambda: Value().increment,
@@ -302,6 +313,7 @@ FIGURES = {
     "barrier_round": lambda: BarrierRound().play,
     "queue_stream": lambda: QueueStream().play,
     "queue_pingpong": lambda: QueuePingPong().play,
+    "shared_memory": lambda: shared_memory,
     "process_fork": lambda: Start("fork", 20).play,
     "process_spawn": lambda: Start("spawn", 4).play,
     "executor_apply": lambda: Executor(1).apply,
