@@ -14,6 +14,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -23,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "cohort/ipc/pipe.h"
 #include "cohort/ipc/queue.h"
 #include "cohort/ipc/shared_array.h"
 #include "cohort/ipc/shared_value.h"
@@ -227,9 +229,40 @@ struct LoadedQueue {
   }
 };
 
+// Both ends of a pipe, with a message between them.
+struct BothEnds {
+  PipeEnd left = {};
+  PipeEnd right = {};
+  template <class A>
+  void serialize(A& a) {
+    a(left, right);
+  }
+};
+
+struct Ends {
+  using Handle = BothEnds;
+  static constexpr bool kCanMark = true;
+  static Handle Make() {
+    Handle ends;
+    std::tie(ends.left, ends.right) = OrDie(CreatePipe({.bytes = 4096}));
+    OrDie(ends.left.Send(1));
+    return ends;
+  }
+  static int Look(const Handle& handle) {
+    if (handle.left.empty_handle()) return -1;
+    const int said = handle.right.Recv<int>(absl::ZeroDuration()).value_or(-1);
+    OrDie(handle.left.Send(said));
+    return said;
+  }
+  static void Mark(const Handle& handle) {
+    (void)handle.right.Recv<int>(absl::ZeroDuration());
+    OrDie(handle.left.Send(2));
+  }
+};
+
 using Kinds = testing::Types<File, AnonymousRegion, NamedRegion, RegionToRead,
                              Bytes, Number, Signal, Heap, List, Value, Array,
-                             FlatQueue, LoadedQueue>;
+                             FlatQueue, LoadedQueue, Ends>;
 
 // A handle wherever a value may have one.
 template <typename Kind>
@@ -359,6 +392,20 @@ int AnswerAQueue(Queue<typename Form<Kind>::Value> to,
 }
 
 template <typename Kind, template <typename> class Form>
+int AnswerAPipe(PipeEnd end) {
+  const Holdings before = Count();
+  for (;;) {
+    absl::StatusOr<typename Form<Kind>::Value> value =
+        end.Recv<typename Form<Kind>::Value>();
+    if (absl::IsOutOfRange(value.status())) break;
+    if (!value.ok() || !AllSay<Kind, Form>(*value, 1)) return kWrongContent;
+    MarkAll<Kind, Form>(*value);
+    if (!end.Send(*std::move(value)).ok()) return kNotSent;
+  }
+  return Count() == before ? 0 : kLeaked;
+}
+
+template <typename Kind, template <typename> class Form>
 absl::StatusOr<typename Form<Kind>::Value> AnswerACall(
     typename Form<Kind>::Value value) {
   if (!AllSay<Kind, Form>(value, 1)) return absl::DataLossError("wrong");
@@ -440,6 +487,26 @@ TYPED_TEST(HandlesTest, ThroughAQueue) {
     }
     to.Close();
     ASSERT_OK_AND_ASSIGN(const ExitStatus end, process.Join());
+    EXPECT_EQ(end.code, 0);
+  });
+}
+
+TYPED_TEST(HandlesTest, ThroughAPipe) {
+  this->InEachForm([&]<template <typename> class Form>() {
+    using Value = typename Form<TypeParam>::Value;
+    auto ends = CreatePipe();
+    ASSERT_OK(ends);
+    absl::StatusOr<Process> process =
+        Process::Start(AnswerAPipe<TypeParam, Form>, std::move(ends->second));
+    ASSERT_OK(process);
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_OK(ends->first.Send(Form<TypeParam>::Fill()));
+      absl::StatusOr<Value> value = ends->first.Recv<Value>(absl::Seconds(20));
+      ASSERT_OK(value);
+      EXPECT_TRUE((AllSay<TypeParam, Form>(*value, TestFixture::kSaid)));
+    }
+    ends->first = PipeEnd();
+    ASSERT_OK_AND_ASSIGN(const ExitStatus end, process->Join());
     EXPECT_EQ(end.code, 0);
   });
 }
