@@ -2,6 +2,12 @@
 
 #include "cohort/shm/arena_allocator.h"
 
+#include <boost/container/flat_map.hpp>
+#include <boost/container/list.hpp>
+#include <boost/container/map.hpp>
+#include <boost/container/scoped_allocator.hpp>
+#include <boost/container/string.hpp>
+#include <boost/container/vector.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -14,12 +20,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "boost/container/flat_map.hpp"
-#include "boost/container/list.hpp"
-#include "boost/container/map.hpp"
-#include "boost/container/scoped_allocator.hpp"
-#include "boost/container/string.hpp"
-#include "boost/container/vector.hpp"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
 #include "cohort/shm/arena.h"

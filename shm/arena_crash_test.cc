@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <boost/container/vector.hpp>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -20,7 +21,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "boost/container/vector.hpp"
 #include "cohort/os/process_identity.h"
 #include "cohort/os/robust.h"
 #include "cohort/shm/arena.h"

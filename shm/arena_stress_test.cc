@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <boost/container/vector.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -20,7 +21,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "boost/container/vector.hpp"
 #include "cohort/os/deadline.h"
 #include "cohort/os/futex.h"
 #include "cohort/shm/arena.h"

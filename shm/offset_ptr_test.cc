@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/intrusive/pointer_traits.hpp>
 #include <concepts>
 #include <cstddef>
 #include <cstring>
@@ -12,7 +13,6 @@
 #include <new>
 #include <utility>
 
-#include "boost/intrusive/pointer_traits.hpp"
 #include "cohort/testing/shared.h"
 #include "gtest/gtest.h"
 
