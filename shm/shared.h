@@ -75,7 +75,7 @@ namespace cohort {
 //                   fatal.
 //   Ordering:       a T is seen fully constructed by whoever got a handle.
 //   Cost:           as Region's: at least two pages. Use: one load.
-//   Reference:      docs/design/region.md.
+//   Reference:      docs/design/shared.md.
 template <typename T>
 class Shared final {
  public:
