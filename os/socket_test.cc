@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cohort/os/deadline.h"
+#include "cohort/os/descriptor.h"
 #include "cohort/os/memfd.h"
 #include "cohort/testing/status_matchers.h"
 #include "gtest/gtest.h"
@@ -125,6 +126,73 @@ TEST_F(SocketTest, AFullBufferIsNotNowAndAHugeMessageNever) {
   EXPECT_THAT(sent, StatusIs(absl::StatusCode::kDeadlineExceeded));
   EXPECT_THAT(SendMessage(there_, std::string(64 << 20, 'b'), kAtOnce),
               StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(SocketTest, PeekLeavesTheMessageAndDropTakesIt) {
+  std::vector<Descriptor> files;
+  files.push_back(*CreateSealedMemfd("first", 1));
+  files.push_back(*CreateSealedMemfd("second", 2));
+  ASSERT_EQ(TrySend(here_, "12345678", files), SendEnd::kDone);
+  ASSERT_EQ(TrySend(here_, "x", {}), SendEnd::kDone);
+  for (int i = 0; i < 2; ++i) {
+    char bytes[4];
+    size_t size = 0;
+    DescriptorBatch batch;
+    ASSERT_EQ(TryPeek(there_, bytes, sizeof(bytes), &size, &batch),
+              PeekEnd::kDone);
+    EXPECT_EQ(size, 8u);
+    EXPECT_EQ(std::string(bytes, 4), "1234");
+    const std::vector<Descriptor> got = batch.Take();
+    EXPECT_EQ(batch.size(), 0u);
+    ASSERT_EQ(got.size(), 2u);
+    EXPECT_THAT(CheckSealedMemfd(got[1]), IsOkAndHolds(2));
+  }
+  EXPECT_TRUE(TryDrop(there_));
+  char byte = 0;
+  size_t size = 0;
+  EXPECT_EQ(TryPeek(there_, &byte, 1, &size, nullptr), PeekEnd::kDone);
+  EXPECT_EQ(byte, 'x');
+  EXPECT_TRUE(TryDrop(there_));
+  EXPECT_FALSE(TryDrop(there_));
+  EXPECT_EQ(TryPeek(there_, &byte, 1, &size, nullptr), PeekEnd::kNone);
+}
+
+TEST_F(SocketTest, PeekWithoutNumbersLosesNothing) {
+  std::vector<Descriptor> files;
+  files.push_back(*CreateSealedMemfd("first", 1));
+  ASSERT_EQ(TrySend(here_, "x", files), SendEnd::kDone);
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none = {0, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  char byte = 0;
+  size_t size = 0;
+  DescriptorBatch batch;
+  const PeekEnd end = TryPeek(there_, &byte, 1, &size, &batch);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(end, PeekEnd::kNoNumbers);
+  batch.Clear();
+  EXPECT_EQ(TryPeek(there_, &byte, 1, &size, &batch), PeekEnd::kDone);
+  EXPECT_EQ(batch.size(), 1u);
+}
+
+TEST_F(SocketTest, TriesSayWhatIsFullAndWhatIsClosed) {
+  SendEnd end = SendEnd::kDone;
+  for (int i = 0; i < 100'000 && end == SendEnd::kDone; ++i) {
+    end = TrySend(here_, "x", {});
+  }
+  EXPECT_EQ(end, SendEnd::kFull);
+  there_.Reset();
+  EXPECT_EQ(TrySend(here_, "x", {}), SendEnd::kFailed);
+  char byte;
+  size_t size = 0;
+  EXPECT_EQ(TryPeek(Descriptor(), &byte, 1, &size, nullptr), PeekEnd::kFailed);
+}
+
+TEST_F(SocketTest, IsToldFromOtherFiles) {
+  EXPECT_TRUE(IsMessageSocket(here_));
+  EXPECT_FALSE(IsMessageSocket(Descriptor()));
+  EXPECT_FALSE(IsMessageSocket(*CreateSealedMemfd("file", 1)));
 }
 
 }  // namespace

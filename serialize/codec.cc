@@ -301,10 +301,10 @@ void WireVersion::load(Decoder& decoder) {
   decoder(mark);
   if (mark == (kWireMark | kWireVersion)) return;
   if ((mark & 0xffff0000) == kWireMark) {
-    decoder.Fail(absl::FailedPreconditionError(absl::StrCat(
-        "the sender writes version ", mark & 0xffff,
-        " of the wire format, this program reads version ", kWireVersion,
-        "; build both from the same release")));
+    decoder.Fail(absl::FailedPreconditionError(
+        absl::StrCat("the sender writes version ", mark & 0xffff,
+                     " of the wire format, this program reads version ",
+                     kWireVersion, "; build both from the same release")));
   }
   decoder.Fail(absl::FailedPreconditionError(
       "what arrived does not begin with a version of the wire format: the "

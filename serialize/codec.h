@@ -1250,6 +1250,14 @@ absl::StatusOr<T> Decode(std::string_view bytes,
   if constexpr (!Encodable<T>) {
     return absl::InternalError("");
   } else if constexpr (serialize_internal::IsFlat<T>()) {
+    if constexpr (serialize_internal::IsBytes<T>()) {
+      if (bytes.size() == sizeof(T)) [[likely]] {
+        T value;  // Not zeroed first, unlike what StatusOr::emplace() makes.
+        std::memcpy(static_cast<void*>(std::addressof(value)), bytes.data(),
+                    sizeof(T));
+        return value;
+      }
+    }
     try {
       serialize_internal::Reader reader(bytes);
       serialize_internal::FlatDecoder decoder(reader);

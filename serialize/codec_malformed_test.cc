@@ -169,8 +169,9 @@ struct Everything {
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(number, flag, text, numbers, bits, texts, map, set, hashed, flags, optional, variant,
-      tuple, unique, shared, again, base, status, result, duration, kids);
+    a(number, flag, text, numbers, bits, texts, map, set, hashed, flags,
+      optional, variant, tuple, unique, shared, again, base, status, result,
+      duration, kids);
   }
 };
 
@@ -251,8 +252,9 @@ const std::map<std::string, Read>& Types() {
       {"self", StatusOfDecode<std::shared_ptr<Ring>>},
       {"set", StatusOfDecode<std::set<int>>},
       {"shared_int", StatusOfDecode<std::shared_ptr<int32_t>>},
-      {"shared_two", StatusOfDecode<std::pair<std::shared_ptr<uint64_t>,
-                                              std::shared_ptr<std::string>>>},
+      {"shared_two",
+       StatusOfDecode<
+           std::pair<std::shared_ptr<uint64_t>, std::shared_ptr<std::string>>>},
       {"stack", StatusOfDecode<std::stack<int>>},
       {"status", StatusOfDecode<std::optional<absl::Status>>},
       {"string", StatusOfDecode<std::string>},

@@ -17,8 +17,13 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "cohort/ipc/internal/ring.h"
 #include "cohort/os/deadline.h"
+#include "cohort/os/descriptor.h"
+#include "cohort/os/memfd.h"
+#include "cohort/os/or_die.h"
+#include "cohort/os/socket.h"
 #include "cohort/testing/shared.h"
 #include "cohort/testing/stress.h"
 #include "gtest/gtest.h"
@@ -59,11 +64,21 @@ struct Books {
 
 size_t SizeOf(uint64_t id) { return 8 * (1 + id * 2654435761 % 31); }
 
-void Chaos(uint64_t capacity, uint64_t max_items, int signal) {
-  absl::StatusOr<Ring> created =
-      Ring::Create({.capacity = capacity, .max_items = max_items});
+// With descriptors, each message brings one whose size tells which.
+constexpr size_t kFiles = 5;
+size_t FileOf(uint64_t id) { return id % kFiles; }
+
+void Chaos(uint64_t capacity, uint64_t max_items, int signal,
+           bool posted = false) {
+  absl::StatusOr<Ring> created = Ring::Create({.capacity = capacity,
+                                               .max_items = max_items,
+                                               .carries_descriptors = posted});
   ASSERT_TRUE(created.ok()) << created.status();
   const Ring ring = *std::move(created);
+  std::array<os::Descriptor, kFiles> files;
+  for (size_t i = 0; i < kFiles; ++i) {
+    files[i] = OrDie(os::CreateSealedMemfd("file", i + 1));
+  }
   const Shared<Books> books;
   const Shared<std::atomic<uint8_t>[]> known(kMost);
   for (Books::Hand& hand : books->hands) hand.words[0] = kNone;
@@ -84,8 +99,9 @@ void Chaos(uint64_t capacity, uint64_t max_items, int signal) {
         }
         std::array<uint64_t, 32> words;
         words.fill(id);
-        const RingEnd end = ring.Put(words.data(), SizeOf(id),
-                                     Deadline::After(milliseconds(200)));
+        const RingEnd end = ring.Put(
+            words.data(), SizeOf(id), Deadline::After(milliseconds(200)),
+            absl::MakeConstSpan(&files[FileOf(id)], posted ? 1 : 0));
         if (end == RingEnd::kLate) continue;
         if (end != RingEnd::kDone) ++books->damaged;
         ++settled;
@@ -107,8 +123,10 @@ void Chaos(uint64_t capacity, uint64_t max_items, int signal) {
       }
       for (;;) {
         size_t size = 0;
-        const RingEnd end = ring.Get(words, sizeof(Books::Hand), Larger::kCut,
-                                     &size, Deadline::After(milliseconds(100)));
+        os::DescriptorBatch batch;
+        const RingEnd end =
+            ring.Get(words, sizeof(Books::Hand), Larger::kCut, &size,
+                     Deadline::After(milliseconds(100)), &batch);
         if (end == RingEnd::kLate) {
           if (self.Stopping() && ring.ApproxSize() == 0) return;
           continue;
@@ -116,6 +134,11 @@ void Chaos(uint64_t capacity, uint64_t max_items, int signal) {
         const uint64_t id = words[0];
         bool whole = end == RingEnd::kDone && id < kMost && size == SizeOf(id);
         for (size_t i = 0; whole && i < size / 8; ++i) whole = words[i] == id;
+        whole = whole && batch.size() == (posted ? 1 : 0);
+        for (const os::Descriptor& file : batch.Take()) {
+          const absl::StatusOr<size_t> found = os::CheckSealedMemfd(file);
+          whole = whole && found.ok() && *found == FileOf(id) + 1;
+        }
         if (whole) {
           ++known[id];
         } else {
@@ -178,11 +201,25 @@ void Chaos(uint64_t capacity, uint64_t max_items, int signal) {
   if (signal != SIGKILL) {
     EXPECT_EQ(in_dead_hands, 0u);
   }
+  if (posted) {
+    // What the dead left in the socket goes with the next message.
+    std::array<uint64_t, 1> word = {};
+    size_t size = 0;
+    ASSERT_EQ(ring.Put(word.data(), 8, Deadline::Now(), {&files[0], 1}),
+              RingEnd::kDone);
+    ASSERT_EQ(
+        ring.Get(word.data(), 8, Larger::kCut, &size, Deadline::Now(), nullptr),
+        RingEnd::kDone);
+    EXPECT_FALSE(os::TryDrop(ring.out()));
+  }
 }
 
 TEST(RingStressTest, KilledAtRandomInASmallRing) { Chaos(512, 0, SIGKILL); }
 TEST(RingStressTest, KilledAtRandomInALargeRing) { Chaos(1 << 16, 0, SIGKILL); }
 TEST(RingStressTest, KilledAtRandomWithFewItems) { Chaos(1 << 14, 3, SIGKILL); }
+TEST(RingStressTest, KilledAtRandomWithDescriptors) {
+  Chaos(1 << 14, 0, SIGKILL, true);
+}
 TEST(RingStressTest, StoppedAtRandom) { Chaos(1 << 12, 0, SIGSTOP); }
 
 }  // namespace

@@ -20,6 +20,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cohort/os/deadline.h"
+#include "cohort/os/descriptor.h"
+#include "cohort/os/socket.h"
 #include "cohort/shm/region.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/shared.h"
@@ -582,6 +584,33 @@ TEST(RingTest, HeaderThatNoRingWroteIsDamageForGood) {
               RingEnd::kDamaged);
     EXPECT_EQ(waiting.Wait(), Exited(0));
   }
+}
+
+// A peer has emptied the socket, or a ring that has none says that descriptors
+// belong to a message.
+TEST(RingTest, MissingDescriptorsAreDamageForGood) {
+  const Ring ring =
+      *Ring::Create({.type_tag = kTag, .carries_descriptors = true});
+  std::vector<unsigned char> got;
+  const std::vector<os::Descriptor> none;
+  std::vector<os::Descriptor> files;
+  files.push_back(*ring.in().Duplicate());
+  ASSERT_EQ(ring.Put("x", 1, Deadline::Now(), files), RingEnd::kDone);
+  ASSERT_EQ(ring.Put("y", 1, Deadline::Now(), none), RingEnd::kDone);
+  ASSERT_TRUE(os::TryDrop(ring.out()));
+  EXPECT_EQ(Get(ring, got), RingEnd::kDamaged);
+  EXPECT_EQ(ring.Put("z", 1, Deadline::Now(), files), RingEnd::kDamaged);
+
+  const Ring plain = NewRing(512);
+  RingTestPeer::Word(plain, 0) = uint64_t{8} << 32 | 2 | kCommitted;
+  EXPECT_EQ(Get(plain, got), RingEnd::kDamaged);
+}
+
+TEST(RingTest, RefusesSocketsThatAreNone) {
+  const Ring ring = NewRing(512);
+  EXPECT_THAT(
+      Ring::Attach(ring.region(), kTag, os::Descriptor(), os::Descriptor()),
+      StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
 // Any bytes, anywhere: each call returns, and touches nothing outside.
