@@ -48,11 +48,12 @@ PROGRAMS = {
     "barrier_rows": ["barrier/round_2p"],
     "latch_rows": ["latch/wait_open"],
     "once_rows": ["once/done"],
-    "shared_value_rows": ["shared_value/increment", "shared_value/atomic"],
     "arena_rows": ["arena/block"],
     "region_rows": ["region/create_4k", "region/named_4k"],
+    "shared_value_rows": ["shared_value/increment", "shared_value/atomic"],
     "queue_rows": ["queue/stream_64_1p1c", "queue/pingpong_64"],
     "process_rows": ["process/fork", "process/spawn"],
+    "serialize_rows": ["serialize/map_1k", "serialize/pod_64"],
     "pool_rows": [
         "pool/apply",
         "pool/submit",
