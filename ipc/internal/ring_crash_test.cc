@@ -768,33 +768,33 @@ TEST_P(PostedRingCrashTest, PutBehindTheLeftoversOfTheDead) {
 // There is room in the ring, and none in the socket.
 TEST_P(PostedRingCrashTest, PutThatWaitsForTheSocket) {
   int count = 0;
-  ExpectSurvives(
-      {.name = "queue/put asleep on a full socket, another behind",
-       .setup =
-           [&] {
-             Fresh(0, 8192);
-             Narrow();
-             count = Fill();
-             ASSERT_LT(count, 20);
-           },
-       .prepare = Warm,
-       .operation = [&] { Put(98, Deadline::After(seconds(10))); },
-       .while_blocked = [&] { ASSERT_EQ(Get(Soon()), 1); },
-       .sleepers_behind = {PutterTelling(0, 99)},
-       .check =
-           [&](const KillPoint& point) {
-             // Until somebody gets another message: what a dead producer sent
-             // takes the room that was made.
-             std::vector<int> ids = Drain();
-             ASSERT_TRUE(point.AwaitSleeper(0)) << "a producer sleeps on";
-             for (int id : Drain()) ids.push_back(id);
-             EXPECT_EQ(ids.back(), 99);
-             if (point.finished()) {
-               EXPECT_EQ(ids.size(), static_cast<size_t>(count) + 1);
-             }
-             CheckUsable();
-           }},
-      100);
+  ExpectSurvives({.name = "queue/put asleep on a full socket, another behind",
+                  .setup =
+                      [&] {
+                        Fresh(0, 8192);
+                        Narrow();
+                        count = Fill();
+                        ASSERT_LT(count, 20);
+                      },
+                  .prepare = Warm,
+                  .operation = [&] { Put(98, Deadline::After(seconds(10))); },
+                  .while_blocked = [&] { ASSERT_EQ(Get(Soon()), 1); },
+                  .sleepers_behind = {PutterTelling(0, 99)},
+                  .check =
+                      [&](const KillPoint& point) {
+                        // Until somebody gets another message: what a dead producer sent
+                        // takes the room that was made.
+                        std::vector<int> ids = Drain();
+                        ASSERT_TRUE(point.AwaitSleeper(0))
+                            << "a producer sleeps on";
+                        for (int id : Drain()) ids.push_back(id);
+                        EXPECT_EQ(ids.back(), 99);
+                        if (point.finished()) {
+                          EXPECT_EQ(ids.size(), static_cast<size_t>(count) + 1);
+                        }
+                        CheckUsable();
+                      }},
+                 100);
 }
 
 // Whoever has no numbers left leaves the message to others.
