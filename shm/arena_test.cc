@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "cohort/os/process_identity.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
 #include "cohort/shm/arena_allocator.h"
@@ -457,13 +458,18 @@ TEST_F(ArenaTest, AnAdoptedBlockOutlivesTheOneThatMadeIt) {
 }
 
 TEST_F(ArenaTest, SlotsOfTheDeadAreForTheLiving) {
-  for (int i = 0; i < 260; ++i) {
-    ASSERT_EQ(
-        Child::Fork([&] { return arena_.Allocate(16).ok() ? 0 : 1; }).Wait(),
-        Exited(0))
-        << i;
-  }
-  EXPECT_GT(arena_.Reap(), 0);
+  Shared<uint64_t> dead;
+  ASSERT_EQ(Child::Fork([&] {
+              *dead = os::ProcessIdentity::Self().bits();
+              return arena_.Allocate(16).ok() ? 0 : 1;
+            }).Wait(),
+            Exited(0));
+  shm_internal::ArenaTestPeer::FillSlots(ArenaTestPeer::HeapOf(arena_), *dead);
+  EXPECT_EQ(arena_.Count().processes, 256u);
+  ASSERT_OK_AND_ASSIGN(const Block block, arena_.Allocate(16));
+  EXPECT_EQ(arena_.Count().processes, 1u);
+  EXPECT_EQ(arena_.Count().process_blocks, 1u);
+  EXPECT_OK(arena_.Free(block.ref));
   ExpectAllFree();
 }
 

@@ -9,6 +9,7 @@
 #ifndef COHORT_SHM_INTERNAL_ARENA_AUDIT_H_
 #define COHORT_SHM_INTERNAL_ARENA_AUDIT_H_
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -32,6 +33,14 @@ struct ArenaTestPeer {
 
   // What whoever gets the lock after a death does.
   static void Rebuild(const ArenaHeap& heap) { heap.Rebuild(); }
+
+  // Fills the vacant slots with processes that never were: of the id of a dead
+  // one, but started at other times.
+  static void FillSlots(const ArenaHeap& heap, uint64_t dead) {
+    for (std::atomic<uint64_t>& who : heap.head_->processes) {
+      if (who == 0) who = dead += uint64_t{1} << 22;
+    }
+  }
 };
 
 }  // namespace shm_internal
