@@ -44,12 +44,12 @@ struct Guarded {
 
 template <bool kRobust>
 double PthreadIncrement() {
-  return NanosecondsEach<Guarded<kRobust>>(
-      kIncrements, [](Guarded<kRobust>& value) {
-        value.mu.lock();
-        value.hits = value.hits + 1;
-        value.mu.unlock();
-      });
+  return NanosecondsEach<Guarded<kRobust>>(kIncrements,
+                                           [](Guarded<kRobust>& value) {
+                                             value.mu.lock();
+                                             value.hits = value.hits + 1;
+                                             value.mu.unlock();
+                                           });
 }
 
 Row Increment() {
