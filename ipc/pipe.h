@@ -158,7 +158,9 @@ class Pipe final {
 //   Process-safety: the two ends are for two processes of one PID namespace.
 //   Fork-safety:    a child of fork() has the ends that its parent has, and may
 //                   use them; an end counts as closed when both have dropped
-//                   it. So drop in each what it does not use.
+//                   it. So drop in each what it does not use. A child started
+//                   by StartMethod::kFork holds all of them, unseen, while it
+//                   runs: where the end of a pipe matters, spawn it.
 //   Crash-safety:   whatever instruction a process dies at: what Send() said OK
 //                   to is received once, unless the dead one had taken it. Who
 //                   calls later is told of the death at once; who sleeps, of a
@@ -200,7 +202,7 @@ class PipeEnd final {
     CheckEncodable<Value>();
     ipc_internal::Pipe& pipe = CheckedPipe();
     ipc_internal::Scratch scratch;
-    StartMessage(scratch.frame(), TypeTag<Value>("message"));
+    StartMessage(scratch.frame(), kTagOf<Value>);
     absl::Status status = EncodeTo(scratch.frame(), value);
     if (!status.ok()) return status;
     status = pipe.Send(scratch.frame(), ipc_internal::DeadlineAfter(timeout));
@@ -226,9 +228,8 @@ class PipeEnd final {
     CheckEncodable<T>();
     ipc_internal::Scratch scratch;
     Frame& message = scratch.frame();
-    absl::Status received =
-        CheckedPipe().Recv(TypeTag<T>("message"), kAnySize, message,
-                           ipc_internal::DeadlineAfter(timeout));
+    absl::Status received = CheckedPipe().Recv(
+        kTagOf<T>, kAnySize, message, ipc_internal::DeadlineAfter(timeout));
     if (!received.ok()) return received;
     absl::StatusOr<T> value =
         Decode<T>(message.bytes().substr(ipc_internal::Pipe::kTagSize),
@@ -291,6 +292,8 @@ class PipeEnd final {
       const PipeOptions& options);
 
   static constexpr size_t kAnySize = std::numeric_limits<size_t>::max();
+  template <typename T>
+  static constexpr ipc_internal::Pipe::Tag kTagOf = TypeTag<T>("message");
 
   explicit PipeEnd(std::unique_ptr<ipc_internal::Pipe> pipe)
       : pipe_(std::move(pipe)) {}

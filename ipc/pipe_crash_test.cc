@@ -80,6 +80,9 @@ class PipeCrashTest : public testing::Test {
     EXPECT_TRUE(absl::IsUnavailable(end.Send(1)));
   }
 
+  // A victim does beforehand once what it will be killed in, where it can: so its
+  // way does not depend on what malloc has at hand.
+  //
   // The rings have crash tests of their own, with sleeping victims too. So not
   // each instruction in a daily run, but a prime stride, which comes by all
   // parts of a loop; each of them with COHORT_CRASH_FULL in the environment.
@@ -166,10 +169,11 @@ TEST_F(PipeCrashTest, RecvWithATwin) {
        .setup =
            [&] {
              Fresh();
+             ASSERT_TRUE(ends_.right.Send(4).ok());
              ASSERT_TRUE(ends_.right.Send(5).ok());
              ASSERT_TRUE(ends_.right.Send(6).ok());
            },
-       .prepare = [] { (void)os::RobustThread::Self(); },
+       .prepare = [&] { (void)ends_.left.Recv<int>(); },
        .operation = [&] { (void)ends_.left.Recv<int>(); },
        .check =
            [&](const KillPoint& point) {
@@ -253,9 +257,10 @@ TEST_F(PipeCrashTest, RecvOfAnEnd) {
        .setup =
            [&] {
              Fresh();
+             ASSERT_TRUE(carrier_.left.Send(std::move(other_.left)).ok());
              ASSERT_TRUE(carrier_.left.Send(std::move(ends_.left)).ok());
            },
-       .prepare = [] { (void)os::RobustThread::Self(); },
+       .prepare = [&] { (void)carrier_.right.Recv<PipeEnd>(); },
        .operation = [&] { (void)carrier_.right.Recv<PipeEnd>(); },
        .check =
            [&](const KillPoint& point) {
