@@ -152,13 +152,13 @@ TEST_F(BufferTest, NobodyWritesWhatIsSealed) {
   ASSERT_OK_AND_ASSIGN(Buffer buffer, Buffer::Create(5000));
   const std::span<std::byte> late = buffer.mutable_bytes();
   ASSERT_OK_AND_ASSIGN(const Buffer received, Sent(buffer));
-  const auto write = [](const std::byte& byte) {
+  const auto scribble = [](const std::byte& byte) {
     // Whatever the sanitizers have installed.
     std::signal(SIGSEGV, SIG_DFL);
     const_cast<volatile std::byte&>(byte) = std::byte{1};
   };
-  EXPECT_EQ(Child::Fork([&] { write(late[0]); }).Wait(), KilledBy(SIGSEGV));
-  EXPECT_EQ(Child::Fork([&] { write(received.bytes()[0]); }).Wait(),
+  EXPECT_EQ(Child::Fork([&] { scribble(late[0]); }).Wait(), KilledBy(SIGSEGV));
+  EXPECT_EQ(Child::Fork([&] { scribble(received.bytes()[0]); }).Wait(),
             KilledBy(SIGSEGV));
   const Buffer* const both[] = {&buffer, &received};
   for (const Buffer* one : both) {
