@@ -55,7 +55,8 @@ struct StartMessage {
 
   template <typename Archive>
   void serialize(Archive& archive) {
-    archive(wire_version, name, has_lifeline, memfd_bytes, call, call_descriptors);
+    archive(wire_version, name, has_lifeline, memfd_bytes, call,
+            call_descriptors);
   }
 };
 
