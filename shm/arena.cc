@@ -2,6 +2,8 @@
 
 #include "cohort/shm/arena.h"
 
+#include <chrono>
+#include <mutex>
 #include <new>
 #include <string>
 #include <utility>
@@ -218,23 +220,26 @@ absl::StatusOr<void*> Arena::FindOrMake(std::string_view name, uint64_t tag,
     os::Check(!making.held(),
               "arena: FindOrConstruct() from within the constructor of the "
               "object that it asks for");
-    MutexLock lock(making);
     if (found->state != ObjectState::kVacant) {
+      MutexLock lock(making);
       // Whoever was at it has finished, or is dead.
       heap_->EndObject(*found);
       continue;
     }
+    // Whoever holds this is about to begin an object of another name, and its
+    // constructor may wait for ours: there is another entry for that.
+    const std::unique_lock<Mutex> lock(making, std::chrono::milliseconds(1));
+    if (!lock.owns_lock()) continue;
     const std::optional<ArenaHeap::Object> begun =
         heap_->BeginObject(*found, name, tag, size);
-    if (!begun.has_value()) continue;  // Another was faster.
-    absl::Status made = Make(*begun, alignment, make);
-    if (!made.ok()) return made;
+    if (begun.has_value()) return Make(*begun, alignment, make);
+    // Another was faster.
   }
 }
 
 // Under the object's lock; either it is live then, or there is nothing left.
-absl::Status Arena::Make(const ArenaHeap::Object& object, size_t alignment,
-                         Maker make) const {
+absl::StatusOr<void*> Arena::Make(const ArenaHeap::Object& object,
+                                  size_t alignment, Maker make) const {
   const ArenaHeap::Taken taken =
       heap_->Take(object.size, alignment, BlockState::kObject, object.id());
   if (taken.end != HeapEnd::kDone) {
@@ -251,7 +256,7 @@ absl::Status Arena::Make(const ArenaHeap::Object& object, size_t alignment,
     throw;
   }
   heap_->PublishObject(object, taken.ref.position);
-  return absl::OkStatus();
+  return static_cast<void*>(taken.bytes);
 }
 
 absl::Status Arena::Destroy(std::string_view name) const {

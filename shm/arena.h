@@ -19,7 +19,8 @@
 //
 // A block belongs
 //   - to the process that allocated or adopted it, and comes back when that one
-//     dies;
+//     dies or ends, though its ref may be on the way: Keep() it first, if what
+//     is sent shall outlive the sender;
 //   - to nobody, after Keep(): it was handed to a structure of yours, and stays
 //     until somebody frees or adopts it;
 //   - to a named object, all of whose blocks come back by Destroy().
@@ -176,7 +177,8 @@ class Arena final {
   // From now on it belongs to the calling process, whosever it was.
   absl::Status Adopt(BlockRef ref) const;
 
-  // A block with a T made of `args`. It is never destroyed.
+  // A block with a T made of `args`. It is never destroyed. What T's constructor
+  // throws passes through, and there is no block.
   template <typename T, typename... Args>
   [[nodiscard]] absl::StatusOr<BlockOf<T>> New(Args&&... args) const {
     static_assert(std::is_trivially_destructible_v<T>,
@@ -185,8 +187,13 @@ class Arena final {
     CheckType<T>();
     absl::StatusOr<Block> block = Allocate(sizeof(T), alignof(T));
     if (!block.ok()) return block.status();
-    return BlockOf<T>{block->ref, Construct<T>(block->bytes.data(),
-                                               std::forward<Args>(args)...)};
+    try {
+      return BlockOf<T>{block->ref, Construct<T>(block->bytes.data(),
+                                                 std::forward<Args>(args)...)};
+    } catch (...) {
+      (void)Free(block->ref);
+      throw;
+    }
   }
 
   // The T that New() made. That it is a T, and not something else, is not
@@ -307,8 +314,8 @@ class Arena final {
                                    Maker make) const;
   absl::StatusOr<void*> FindMade(std::string_view name, uint64_t tag,
                                  size_t size, size_t alignment) const;
-  absl::Status Make(const ArenaHeap::Object& object, size_t alignment,
-                    Maker make) const;
+  absl::StatusOr<void*> Make(const ArenaHeap::Object& object, size_t alignment,
+                             Maker make) const;
   absl::StatusOr<void*> Check(const ArenaHeap::Object& object, uint64_t tag,
                               size_t size, size_t alignment) const;
   absl::Status CheckName(std::string_view name) const;

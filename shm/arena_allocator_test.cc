@@ -2,6 +2,7 @@
 
 #include "cohort/shm/arena_allocator.h"
 
+#include <array>
 #include <boost/container/flat_map.hpp>
 #include <boost/container/list.hpp>
 #include <boost/container/map.hpp>
@@ -231,6 +232,24 @@ TEST_F(ArenaAllocatorTest, RandomUseOfAMap) {
     const auto found = library->squares.find(static_cast<int>(key));
     EXPECT_EQ(found == library->squares.end() ? 0 : found->second, there[key]);
   }
+}
+
+TEST_F(ArenaAllocatorTest, NoElementsAreABlockToo) {
+  struct alignas(4096) Page {
+    std::array<char, 4096> bytes;
+  };
+  struct Two {
+    explicit Two(const ArenaAllocator<void>& in) : pages(in), ints(in) {}
+    ArenaAllocator<Page> pages;
+    ArenaAllocator<int> ints;
+  };
+  ASSERT_OK_AND_ASSIGN(Two* const two, arena_.FindOrConstruct<Two>("two"));
+  const OffsetPtr<Page> page = two->pages.allocate(0);
+  const OffsetPtr<int> number = two->ints.allocate(0);
+  EXPECT_EQ(arena_.Count().object_blocks, 3u);
+  two->pages.deallocate(page, 0);
+  two->ints.deallocate(number, 0);
+  EXPECT_EQ(arena_.Count().object_blocks, 1u);
 }
 
 TEST_F(ArenaAllocatorTest, AFullArenaThrows) {

@@ -241,20 +241,33 @@ TEST_F(ArenaCrashTest, Free) {
   }
 }
 
-// Free runs on both sides, which become one.
+// Free runs beside it, with which it becomes one. In a run of one page, the
+// first is the last one, too.
 TEST_F(ArenaCrashTest, FreeJoinsNeighbours) {
-  Run({.name = "arena/free, a run between free ones",
-       .setup =
-           [&] {
-             Begin();
-             Own(kLarge, 4);
-             ASSERT_TRUE(arena_.Free(Ref(0)).ok());
-             ASSERT_TRUE(arena_.Free(Ref(2)).ok());
-           },
-       .prepare = Warm,
-       .operation = [&] { Free(Ref(1)); },
-       .recover = [&] { Rebuild(); },
-       .check = [&](const KillPoint&) { EXPECT_EQ(Settle(), 0); }});
+  struct Situation {
+    const char* name;
+    size_t size;
+    bool before;
+    bool behind;
+  };
+  for (const Situation& now :
+       {Situation{"a run between free ones", kLarge, true, true},
+        Situation{"a page between free ones", 4096, true, true},
+        Situation{"a page behind a free one", 4096, true, false},
+        Situation{"a page before a free one", 4096, false, true}}) {
+    Run({.name = std::string("arena/free, ") + now.name,
+         .setup =
+             [&] {
+               Begin();
+               Own(now.size, 4);
+               if (now.before) Free(Ref(0));
+               if (now.behind) Free(Ref(2));
+             },
+         .prepare = Warm,
+         .operation = [&] { Free(Ref(1)); },
+         .recover = [&] { Rebuild(); },
+         .check = [&](const KillPoint&) { EXPECT_EQ(Settle(), 0); }});
+  }
 }
 
 TEST_F(ArenaCrashTest, KeepAndAdopt) {

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <random>
 #include <span>
@@ -31,6 +32,7 @@
 #include "cohort/shm/internal/arena_audit.h"
 #include "cohort/shm/region.h"
 #include "cohort/sync/mutex.h"
+#include "cohort/testing/asleep.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/gate.h"
 #include "cohort/testing/leak_ledger.h"
@@ -43,6 +45,7 @@ namespace cohort {
 namespace {
 
 using absl::StatusCode;
+using cohort_testing::AwaitAsleepInFutex;
 using cohort_testing::Child;
 using cohort_testing::Exited;
 using cohort_testing::Gate;
@@ -354,6 +357,14 @@ TEST_F(ArenaTest, TypedBlocks) {
 
 // Owners.
 
+TEST_F(ArenaTest, ATypedBlockWhoseConstructorThrowsIsFree) {
+  struct Throws {
+    Throws() { throw std::runtime_error("no"); }
+  };
+  EXPECT_THROW((void)arena_.New<Throws>(), std::runtime_error);
+  ExpectAllFree();
+}
+
 TEST_F(ArenaTest, BlocksOfADeadProcessComeBack) {
   ASSERT_EQ(Child::Fork([&] {
               for (const size_t size : {16, 100, 2000, 20'000}) {
@@ -572,6 +583,47 @@ TEST_F(ArenaTest, OneOfManyConstructs) {
   for (int i = 0; i < 6; ++i) children.push_back(Child::Fork(find));
   for (Child& child : children) EXPECT_EQ(child.Wait(), Exited(0));
   EXPECT_EQ(*made, 1);
+}
+
+// Destroy() may come between the making of an object and the finding of it.
+TEST_F(ArenaTest, WhatWasMovedIntoAnObjectIsNotUsedAgain) {
+  struct Number {
+    Number(std::unique_ptr<int> from, int* empty) : whole(from != nullptr) {
+      if (!whole) ++*empty;
+    }
+    bool whole;
+  };
+  int empty = 0;
+  std::atomic<bool> stop = false;
+  std::atomic<int> ended = 0;
+  std::thread destroyer([&] {
+    while (!stop) {
+      if (arena_.Destroy("number").ok()) ++ended;
+    }
+  });
+  while (ended < 1000) {
+    (void)arena_.FindOrConstruct<Number>("number", std::make_unique<int>(1),
+                                         &empty);
+  }
+  stop = true;
+  destroyer.join();
+  EXPECT_EQ(empty, 0);
+}
+
+// Two have found the same entry vacant. One of them has it, and its constructor
+// waits for what the other one makes.
+TEST_F(ArenaTest, AnEntryIsNotWaitedForWhileAnotherIsVacant) {
+  const auto& heap = ArenaTestPeer::HeapOf(arena_);
+  const auto vacant = heap.FindObject("first");
+  ASSERT_TRUE(vacant.has_value());
+  const MutexLock lock(heap.making(vacant->slot));
+  Child other = Child::Fork(
+      [&] { return arena_.FindOrConstruct<int>("other").ok() ? 0 : 1; });
+  ASSERT_TRUE(AwaitAsleepInFutex(other.pid()));
+  const auto begun = heap.BeginObject(*vacant, "first", 1, sizeof(int));
+  ASSERT_TRUE(begun.has_value());
+  EXPECT_EQ(other.Wait(), Exited(0));
+  EXPECT_EQ(heap.EndObject(*begun), 0u);
 }
 
 TEST_F(ArenaTest, AMakerThatDiesLeavesNothingVisible) {

@@ -337,8 +337,9 @@ void ArenaHeap::FreeRun(uint32_t page) const {
       }
     }
   }
-  SetLast(first, span);
+  // First this: the last page may have been a run of its own until now.
   pages_[first].span.store(span, std::memory_order_release);  // One run.
+  SetLast(first, span);
   Link(RunsOf(span), first);
 }
 
@@ -530,6 +531,7 @@ ArenaHeap::Taken ArenaHeap::Take(size_t size, size_t alignment,
                                  BlockState state, uint64_t object) const {
   Taken taken;
   if (size > max_block()) return taken;
+  if (size == 0) size = 1;  // Allocators may be asked for nothing.
   const uint32_t size_class = ClassFor(size, alignment);
   const auto pages = static_cast<uint32_t>((size + kPage - 1) / kPage);
   for (bool reaped = false;; reaped = true) {
@@ -794,8 +796,8 @@ void ArenaHeap::Rebuild() const {
   uint32_t pages = 0;  // and how long it is.
   const auto end_run = [&] {
     if (pages == 0) return;
-    SetLast(run, pages);
     pages_[run].span.store(pages, std::memory_order_release);  // One run.
+    SetLast(run, pages);
     Link(RunsOf(pages), run);
     pages = 0;
   };
