@@ -719,6 +719,17 @@ void PutSorted(E& encoder, const T& values) {
   std::stable_sort(
       entries.begin(), entries.end(),
       [](const Entry& a, const Entry& b) { return a.bytes < b.bytes; });
+  if constexpr (!Repeating<T>) {
+    const auto same = [](const Entry& a, const Entry& b) {
+      return a.bytes == b.bytes;
+    };
+    if (std::adjacent_find(entries.begin(), entries.end(), same) !=
+        entries.end()) {
+      throw Abandon{absl::InvalidArgumentError(
+          "two keys of one container that differ, but not in their bytes, as "
+          "NaN does from itself")};
+    }
+  }
   for (const Entry& entry : entries) {
     encoder.frame().Append(entry.bytes);
     if constexpr (kShape<T> == Shape::kMap && !SortsByValue<T>()) {
@@ -1148,6 +1159,7 @@ template <class T>
 void Encoder::PutKey(Frame& keys, const T& key) {
   Encoder alone(keys);
   alone.depth_ = depth_;
+  alone.place_.depth = place_.depth;
   alone.place_.movable = 1;
   alone(key);
   alone.serializeDeferments();
@@ -1161,6 +1173,7 @@ template <class T>
 void Decoder::GetKey(T& key) {
   Decoder alone(this);
   alone.depth_ = depth_;
+  alone.place_.depth = place_.depth;
   alone.place_.movable = 1;
   alone(key);
   alone.serializeDeferments();

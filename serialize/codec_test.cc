@@ -551,6 +551,57 @@ TEST(CodecTest, DepthIsBoundedOnBothSides) {
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("64 deep")));
 }
 
+// A key is a message of its own, and what it puts off ends with it.
+struct Knot;
+struct KnotKey {
+  std::shared_ptr<Knot> knot;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(knot);
+  }
+  friend bool operator==(const KnotKey&, const KnotKey&) = default;
+};
+struct KnotHash {
+  size_t operator()(const KnotKey&) const { return 0; }
+};
+struct Knot {
+  std::unordered_set<KnotKey, KnotHash> keys;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(cereal::defer(keys));
+  }
+};
+KnotKey Tie(int knots) {
+  KnotKey key;
+  for (int i = 0; i < knots; ++i) {
+    KnotKey outer{std::make_shared<Knot>()};
+    if (key.knot != nullptr) outer.knot->keys.insert(std::move(key));
+    key = std::move(outer);
+  }
+  return key;
+}
+
+TEST(CodecTest, DepthIsBoundedThroughDeferredKeys) {
+  EXPECT_OK(Decode<KnotKey>(*Encode(Tie(100))));
+  EXPECT_THAT(Encode(Tie(2 * kMaxChain)),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("deep")));
+  ASSERT_OK_AND_ASSIGN(const Frame two, Encode(Tie(2)));
+  ASSERT_OK_AND_ASSIGN(const Frame three, Encode(Tie(3)));
+  const std::string_view knot =
+      three.bytes().substr(0, three.size() - two.size());
+  std::string endless;
+  for (int i = 0; i < 100'000; ++i) endless += knot;
+  EXPECT_THAT(Decode<KnotKey>(endless),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("deep")));
+}
+
+TEST(CodecTest, KeysThatDifferInNoByteAreRefused) {
+  constexpr double kNotANumber = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_OK(Encode(std::unordered_set<double>{1.0, kNotANumber}));
+  EXPECT_THAT(Encode(std::unordered_set<double>{kNotANumber, kNotANumber}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST(CodecTest, ManyValuesShareOneMessage) {
   auto shared = std::make_shared<std::string>("once");
   Frame frame;

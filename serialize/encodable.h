@@ -32,7 +32,8 @@
 // Equal values have equal bytes, in whatever process: what has no order, such
 // as a std::unordered_map, is written in the order of its encoded keys. That
 // does not hold for what C++ calls equal without being the same: 0.0 and -0.0,
-// and sets of pointers.
+// and sets of pointers; nor for the order of values with one key in a
+// std::unordered_multimap, if they have a serialize() or are owners.
 //
 // The functions that do the work are in serialize/codec.h.
 

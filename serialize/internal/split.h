@@ -8,8 +8,8 @@
 //   Split(a_switch, [](const int32_t& id, const bool (&on)[3]) { ... });
 //
 // A bit field has no address, so `f` is given a copy of it: who needs to know
-// compares addresses. What has a base, a union without a name or too many
-// members is not split; CountMembers() is 0 then.
+// compares addresses. What has a base, a union without a name, a
+// std::tuple_size or too many members is not split; CountMembers() is 0 then.
 
 #ifndef COHORT_SERIALIZE_INTERNAL_SPLIT_H_
 #define COHORT_SERIALIZE_INTERNAL_SPLIT_H_
@@ -105,6 +105,7 @@ template <class A>
 constexpr size_t CountMembers() {
   if constexpr (!std::is_aggregate_v<A> || std::is_empty_v<A> ||
                 std::is_union_v<A> || std::is_array_v<A> ||
+                requires { std::tuple_size<A>::value; } ||
                 HasMember<A, CannotBind<A>>()) {
     return 0;
   } else {

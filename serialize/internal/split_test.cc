@@ -6,9 +6,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "gtest/gtest.h"
+
+namespace cohort::serialize_internal {
+// What a structured binding takes apart in its own way.
+struct LikeATuple {
+  int a;
+  bool b;
+};
+}  // namespace cohort::serialize_internal
+
+template <>
+struct std::tuple_size<cohort::serialize_internal::LikeATuple>
+    : std::integral_constant<size_t, 1> {};
 
 namespace cohort::serialize_internal {
 namespace {
@@ -102,6 +116,7 @@ TEST(SplitTest, MembersAreCountedWithArraysAsOne) {
 }
 
 TEST(SplitTest, WhatCannotBeSplitHasNone) {
+  EXPECT_EQ(CountMembers<LikeATuple>(), 0u);
   EXPECT_EQ(CountMembers<int>(), 0u);
   EXPECT_EQ(CountMembers<Empty>(), 0u);
   EXPECT_EQ(CountMembers<Derived>(), 0u);
