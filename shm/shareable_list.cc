@@ -67,7 +67,10 @@ constexpr uint64_t kNoneFormat = FormatWord("xxxxxx?x");
 
 // The format of a text is its room in decimal and "s": seven digits at most.
 constexpr size_t kMostRoom = 9'999'992;
-uint64_t TextFormat(size_t room) { return FormatWord(absl::StrCat(room, "s")); }
+// What is beyond, in a list that is not ours, stays unused.
+uint64_t TextFormat(size_t room) {
+  return FormatWord(absl::StrCat(std::min(room, kMostRoom), "s"));
+}
 
 // The room in the format of a text; nothing if it is not one.
 std::optional<size_t> ParseTextFormat(uint64_t word) {

@@ -336,6 +336,18 @@ TEST_F(ShareableListTest, ChecksEachFieldOfAnElement) {
 
 // Whatever a peer writes, and whenever: a status or a value, and no access
 // outside, which a sanitizer or the guard of the next mapping would see.
+// Python could not make such a list, but somebody else did.
+TEST_F(ShareableListTest, RoomMayBeMoreThanAFormatCanName) {
+  constexpr size_t kRoom = 10'000'000;
+  ASSERT_OK_AND_ASSIGN(Region region, Region::Create({.size = 24 + kRoom + 9}));
+  const std::array<uint64_t, 3> head = {1, 0, kRoom};
+  std::memcpy(region.bytes().data(), head.data(), sizeof(head));
+  ASSERT_OK_AND_ASSIGN(const ShareableList list,
+                       ShareableList::Attach(std::move(region)));
+  ASSERT_OK(list.Set(0, "text"));
+  EXPECT_THAT(list.Get(0), IsOkAndHolds(Holds(std::string("text"))));
+}
+
 TEST_F(ShareableListTest, SurvivesAnyBytes) {
   std::mt19937_64 random(7);
   const std::vector<Value> values = {1,    "12345678", None(), Bytes{"bytes"},
