@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <utility>
 
@@ -84,12 +83,10 @@ class PipeCrashTest : public testing::Test {
   // way does not depend on what malloc has at hand.
   //
   // The rings have crash tests of their own, with sleeping victims too. So not
-  // each instruction in a daily run, but a prime stride, which comes by all
-  // parts of a loop; each of them with COHORT_CRASH_FULL in the environment.
+  // each instruction in a daily run, but a prime stride.
   static void Run(const KillScenario& scenario, int64_t stride = 7) {
-    KillOptions options;
-    options.stride = std::getenv("COHORT_CRASH_FULL") == nullptr ? stride : 1;
-    const KillReport report = KillAtEveryInstruction(scenario, options);
+    const KillReport report =
+        KillAtEveryInstruction(scenario, KillOptions{.stride = stride});
     EXPECT_EQ(report.violations, 0) << report;
     EXPECT_GT(report.points, 50);
   }

@@ -13,7 +13,6 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <functional>
 #include <new>
 #include <string>
@@ -142,11 +141,8 @@ class SemaphoreCrash : public testing::Test {
 
   // Where a victim asks the kernel about holders, that is most of its way, and
   // the same in every situation. The test of reclaim() kills at each of these
-  // instructions; others at every ninth, unless all are wanted.
-  static KillOptions Sparsely() {
-    return {.first_kills = 3,
-            .stride = std::getenv("COHORT_CRASH_FULL") != nullptr ? 1 : 9};
-  }
+  // instructions; others at every ninth.
+  static KillOptions Sparsely() { return {.first_kills = 3, .stride = 9}; }
 
   void Run(KillScenario scenario, KillOptions options = {.first_kills = 2}) {
     const KillReport report = KillAtEveryInstruction(scenario, options);

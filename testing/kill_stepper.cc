@@ -371,6 +371,7 @@ class KillStepper final {
  public:
   KillStepper(const KillScenario& scenario, const KillOptions& options)
       : scenario_(scenario), options_(options) {
+    if (full_) options_.stride = 1;
     g_control = control_.get();
     report_.name = scenario.name;
     report_.variants = 1;
@@ -968,7 +969,7 @@ class KillStepper final {
   // Some of them, evenly spread, the first and the last among them.
   std::vector<FirstKill> Spread(std::vector<FirstKill> kills) const {
     const auto wanted = static_cast<size_t>(std::max(options_.first_kills, 1));
-    if (kills.size() <= wanted || getenv("COHORT_CRASH_FULL")) return kills;
+    if (kills.size() <= wanted || full_) return kills;
     std::vector<FirstKill> some;
     for (size_t i = 0; i < wanted; ++i) {
       some.push_back(
@@ -978,7 +979,8 @@ class KillStepper final {
   }
 
   const KillScenario& scenario_;
-  const KillOptions& options_;
+  const bool full_ = getenv("COHORT_CRASH_FULL") != nullptr;
+  KillOptions options_;
   const OneCpu cpu_;
   Shared<Control> control_;
   KillReport report_;

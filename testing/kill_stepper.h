@@ -146,9 +146,10 @@ struct KillOptions {
   std::chrono::milliseconds victim_limit = std::chrono::milliseconds(5000);
   // The number of first kills, evenly spread, after each of which the recoverer
   // is killed at each of its instructions. The last is the finished operation.
-  // With COHORT_CRASH_FULL in the environment, every kill is a first kill.
   int first_kills = 30;
-  // Kill at every `stride`-th instruction only; 1 is every one.
+  // Kill at every `stride`-th instruction only; 1 is every one. A prime comes by
+  // all parts of a loop. With COHORT_CRASH_FULL in the environment it is 1, and
+  // every kill is a first kill.
   int64_t stride = 1;
   // Gives up after so many checkers, victims or sleepers have hung, each of
   // which costs its limit, or after so many points with a violation.
