@@ -322,7 +322,8 @@ void Row(const T& value, std::string_view bytes) {
   ASSERT_THAT(frame, IsOk());
   EXPECT_EQ(Hex(frame->bytes()), bytes);
   absl::StatusOr<T> back = Decode<T>(frame->bytes());
-  ASSERT_THAT(back, IsOk());
+  // Not IsOk(): a bitset can be made of any pointer, clang 14 finds.
+  ASSERT_TRUE(back.ok()) << back.status();
   if constexpr (compare) {
     if constexpr (Comparable<T>) {
       EXPECT_TRUE(*back == value);
