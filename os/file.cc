@@ -6,9 +6,11 @@
 #include <linux/magic.h>
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -86,13 +88,26 @@ absl::Status Resize(const Descriptor& file, size_t size) {
   return ErrnoStatus(error, "ftruncate", absl::StrCat(size, " bytes"));
 }
 
+// Before Linux 6.12, tmpfs gives up at any signal, and gives back what it took in
+// that call: a timer would keep a long one from ever ending. So the next try
+// after a signal is half as long.
 absl::Status Allocate(const Descriptor& file, size_t size) {
   if (absl::Status s = CheckSize(size); !s.ok()) return s;
-  const int error = ErrorOf(size, [&] {
-    return fallocate(file.get(), 0, 0, static_cast<off_t>(size));
-  });
-  if (error == 0) return absl::OkStatus();
-  return ErrnoStatus(error, "fallocate", absl::StrCat(size, " bytes"));
+  const WithoutFileSizeSignal guard(size);
+  size_t piece = size_t{64} << 20;
+  size_t done = 0;
+  do {
+    const size_t length = std::min(piece, size - done);
+    if (fallocate(file.get(), 0, static_cast<off_t>(done),
+                  static_cast<off_t>(length)) == 0) {
+      done += length;
+    } else if (errno == EINTR) {
+      piece = std::max(piece / 2, PageSize());
+    } else {
+      return ErrnoStatus(errno, "fallocate", absl::StrCat(size, " bytes"));
+    }
+  } while (done < size);
+  return absl::OkStatus();
 }
 
 absl::Status WriteAt(const Descriptor& file, size_t offset,
@@ -139,6 +154,13 @@ absl::Status ReadAt(const Descriptor& file, size_t offset,
 
 absl::StatusOr<Descriptor> ReopenForReading(const Descriptor& file) {
   const std::string path = absl::StrCat("/proc/self/fd/", file.get());
+  struct stat facts;
+  if (fstat(file.get(), &facts) != 0) return ErrnoStatus(errno, "fstat", path);
+  if (!S_ISREG(facts.st_mode)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("descriptor ", file.get(),
+                     " is no regular file; shared memory is expected here"));
+  }
   Descriptor reader(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!reader.valid()) return ErrnoStatus(errno, "open", path);
   return reader;

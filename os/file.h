@@ -39,6 +39,8 @@ absl::Status ReadAt(const Descriptor& file, size_t offset,
 
 // A descriptor of the same file through which the kernel neither writes nor
 // maps it writable. Not the same open file: locks of `file` are not its own.
+// FailedPrecondition for what is no regular file: to open a device may do
+// something, as a terminal becomes the caller's.
 absl::StatusOr<Descriptor> ReopenForReading(const Descriptor& file);
 
 // Whether `file` was opened for writing.

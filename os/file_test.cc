@@ -2,12 +2,14 @@
 
 #include "cohort/os/file.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <span>
 
 #include "absl/status/status.h"
@@ -102,6 +104,29 @@ TEST(FileTest, AReaderCannotWrite) {
   EXPECT_OK(Mapping::Map(reader, 4096, /*writable=*/false));
   EXPECT_FALSE(ReopenForReading(Descriptor()).ok());
   EXPECT_FALSE(IsWritable(Descriptor()));
+}
+
+// A terminal would become that of the process, and its end the process's.
+TEST(FileTest, WhatIsNoRegularFileIsNotOpenedAnew) {
+  const Descriptor terminal(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+  const Descriptor device(open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const Descriptor* file : {&terminal, &device}) {
+    ASSERT_TRUE(file->valid());
+    EXPECT_THAT(ReopenForReading(*file),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("no regular file")));
+  }
+}
+
+// More than is asked of the kernel at once.
+TEST(FileTest, AllocatesAllOfALargeFile) {
+  const Descriptor file = NewFile();
+  constexpr size_t kSize = (size_t{130} << 20) + 1;
+  ASSERT_OK(Allocate(file, kSize));
+  EXPECT_EQ(FactsOf(file).st_size, static_cast<off_t>(kSize));
+  EXPECT_GE(FactsOf(file).st_blocks * 512, static_cast<off_t>(kSize));
+  EXPECT_THAT(Allocate(NewFile(), 0),
+              StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST(FileTest, KnowsItsPages) {
