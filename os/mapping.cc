@@ -2,10 +2,13 @@
 
 #include "cohort/os/mapping.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <mutex>
 
 #include "absl/strings/str_cat.h"
 #include "cohort/os/status.h"
@@ -20,6 +23,18 @@ namespace {
 
 // What is smaller delays no dump, is of use in one, and is mapped often.
 constexpr size_t kLeftOutOfDumps = size_t{1} << 20;
+
+// While it is locked, no thread of this process gets beyond the start of fork().
+std::mutex no_fork;
+
+std::mutex& NoFork() {
+  static std::atomic<bool> registered = false;
+  if (!registered.exchange(true)) {
+    pthread_atfork([] { no_fork.lock(); }, [] { no_fork.unlock(); },
+                   [] { no_fork.unlock(); });
+  }
+  return no_fork;
+}
 
 }  // namespace
 
@@ -54,6 +69,21 @@ void Mapping::AdviseHugePages() const {
   (void)madvise(data_, size_, MADV_HUGEPAGE);
 }
 
+absl::StatusOr<Mapping> Mapping::MapForThisProcess(const Descriptor& file,
+                                                   size_t size) {
+  const std::lock_guard lock(NoFork());
+  absl::StatusOr<Mapping> mapping = Map(file, size);
+  if (!mapping.ok()) return mapping;
+  if (absl::Status s = mapping->HideFromChildren(); !s.ok()) return s;
+  return mapping;
+}
+
+absl::Status Mapping::ReplaceForThisProcess(const Descriptor& file) {
+  const std::lock_guard lock(NoFork());
+  if (absl::Status s = ReplaceBy(file, /*writable=*/true); !s.ok()) return s;
+  return HideFromChildren();
+}
+
 absl::Status Mapping::ReplaceBy(const Descriptor& file, bool writable) {
   if (mmap(data_, size_, writable ? PROT_READ | PROT_WRITE : PROT_READ,
            MAP_SHARED | MAP_FIXED, file.get(), 0) == MAP_FAILED) {
@@ -63,7 +93,7 @@ absl::Status Mapping::ReplaceBy(const Descriptor& file, bool writable) {
   return absl::OkStatus();
 }
 
-absl::Status Mapping::HideFromChildren() {
+absl::Status Mapping::HideFromChildren() const {
   if (madvise(data_, size_, MADV_DONTFORK) != 0) {
     return ErrnoStatus(errno, "madvise(MADV_DONTFORK)",
                        absl::StrCat(size_, " bytes"));

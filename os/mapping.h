@@ -27,6 +27,11 @@ class Mapping final {
   static absl::StatusOr<Mapping> Map(const Descriptor& file, size_t size,
                                      bool writable = true);
 
+  // Likewise, writable, and no child of fork() ever has it. What a child copies of
+  // this object then owns nothing: see Abandon().
+  static absl::StatusOr<Mapping> MapForThisProcess(const Descriptor& file,
+                                                   size_t size);
+
   Mapping() = default;
   Mapping(Mapping&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
@@ -53,12 +58,12 @@ class Mapping final {
   void AdviseHugePages() const;
 
   // Maps `file` at the same addresses instead, in one step: a thread that reads
-  // meanwhile sees the one or the other. An error leaves it as it was.
+  // meanwhile sees the one or the other. An error leaves it as it was. Children
+  // of fork() have it from now on.
   [[nodiscard]] absl::Status ReplaceBy(const Descriptor& file, bool writable);
 
-  // Children of fork() will not have it, until it is replaced. What a child
-  // copies of this object then owns nothing: see Abandon().
-  [[nodiscard]] absl::Status HideFromChildren();
+  // Likewise, writable, and no child of fork() ever has it.
+  [[nodiscard]] absl::Status ReplaceForThisProcess(const Descriptor& file);
 
   // Forgets it, for a process that does not have it.
   void Abandon() { data_ = nullptr; }
@@ -67,6 +72,8 @@ class Mapping final {
   void Reset();
 
  private:
+  [[nodiscard]] absl::Status HideFromChildren() const;
+
   std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

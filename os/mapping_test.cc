@@ -8,12 +8,15 @@
 #include <utility>
 
 #include "cohort/os/memfd.h"
+#include "cohort/testing/child.h"
 #include "cohort/testing/status_matchers.h"
 #include "gtest/gtest.h"
 
 namespace cohort::os {
 namespace {
 
+using ::cohort_testing::Child;
+using ::cohort_testing::Exited;
 using ::cohort_testing::IsOk;
 using ::cohort_testing::StatusIs;
 
@@ -45,6 +48,23 @@ TEST(MappingTest, StaysWhenItsDescriptorIsClosed) {
   memfd->Reset();
   map->data()[0] = std::byte{1};
   EXPECT_EQ(map->data()[0], std::byte{1});
+}
+
+TEST(MappingTest, OneForThisProcessIsNotItsChilds) {
+  absl::StatusOr<Descriptor> memfd = CreateSealedMemfd("mapping_test", 4096);
+  ASSERT_THAT(memfd, IsOk());
+  absl::StatusOr<Mapping> map = Mapping::MapForThisProcess(*memfd, 4096);
+  ASSERT_THAT(map, IsOk());
+  const auto child_has_it = [&] {
+    return Child::Fork([&] { return IsMapped(map->data()) ? 1 : 0; }).Wait() !=
+           Exited(0);
+  };
+  EXPECT_FALSE(child_has_it());
+  ASSERT_THAT(map->ReplaceBy(*memfd, /*writable=*/false), IsOk());
+  EXPECT_TRUE(child_has_it());
+  ASSERT_THAT(map->ReplaceForThisProcess(*memfd), IsOk());
+  map->data()[0] = std::byte{1};
+  EXPECT_FALSE(child_has_it());
 }
 
 TEST(MappingTest, WhatCannotBeMappedIsAStatus) {

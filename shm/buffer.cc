@@ -50,10 +50,10 @@ absl::StatusOr<Buffer> Buffer::Create(size_t size) {
   absl::StatusOr<os::Descriptor> file = os::CreateMemfd("buffer");
   if (!file.ok()) return file.status();
   if (absl::Status s = os::Resize(*file, size); !s.ok()) return s;
-  absl::StatusOr<os::Mapping> mapping = os::Mapping::Map(*file, size);
-  if (!mapping.ok()) return mapping.status();
   // A child that has it mapped writable would keep it from being sealed.
-  if (absl::Status s = mapping->HideFromChildren(); !s.ok()) return s;
+  absl::StatusOr<os::Mapping> mapping =
+      os::Mapping::MapForThisProcess(*file, size);
+  if (!mapping.ok()) return mapping.status();
   memory->file = *std::move(file);
   memory->mapping = *std::move(mapping);
   return Buffer(std::move(memory));
@@ -132,9 +132,7 @@ absl::Status Buffer::Seal() const {
     return s;
   }
   if (absl::Status s = os::SealContent(memory.file); !s.ok()) {
-    const absl::Status back =
-        memory.mapping.ReplaceBy(memory.file, /*writable=*/true);
-    os::Check(back.ok() && memory.mapping.HideFromChildren().ok(),
+    os::Check(memory.mapping.ReplaceForThisProcess(memory.file).ok(),
               "a Buffer could neither be sealed nor be made writable again");
     return s;
   }

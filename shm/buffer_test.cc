@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -272,6 +274,31 @@ TEST_F(BufferTest, StaysWithItsMakerUntilItIsSealed) {
   EXPECT_EQ(open.bytes()[0], std::byte{1});
   child.Kill(SIGKILL);
   EXPECT_EQ(child.Wait(), KilledBy(SIGKILL));
+}
+
+// Children of another thread that come at any moment of its making, and live on.
+TEST_F(BufferTest, IsSealedWhateverOtherThreadsFork) {
+  constexpr int kForks = 150;
+  std::atomic<int> sealed = 0;
+  std::atomic<bool> done = false;
+  std::thread forker([&] {
+    for (int i = 0; i < kForks; ++i) {
+      Child child = Child::Fork([] { pause(); });
+      for (const int before = sealed; sealed < before + 2;) {
+        std::this_thread::yield();
+      }
+      child.Kill(SIGKILL);
+      child.Wait();
+    }
+    done = true;
+  });
+  int refused = 0;
+  for (; !done; ++sealed) {
+    const absl::StatusOr<Buffer> buffer = Buffer::Create(4096);
+    if (!buffer.ok() || !buffer->Seal().ok()) ++refused;
+  }
+  forker.join();
+  EXPECT_EQ(refused, 0) << "of " << sealed;
 }
 
 TEST_F(BufferTest, MovesAndIsEmptyThen) {
