@@ -22,6 +22,8 @@ namespace {
 
 constexpr char kFolder[] = "/dev/shm";
 
+constexpr mode_t kMarkedMode = S_ISVTX | S_IRUSR | S_IWUSR;
+
 // Two bytes far behind the end of any file, where nobody else locks.
 constexpr off_t kOwnersByte = off_t{1} << 62;
 
@@ -73,10 +75,9 @@ struct flock RangeOf(Claim claim) {
 }  // namespace
 
 absl::StatusOr<Descriptor> CreateNamelessMemory(size_t size) {
-  Descriptor file(
-      open(kFolder, O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR));
+  Descriptor file(open(kFolder, O_TMPFILE | O_RDWR | O_CLOEXEC, kMarkedMode));
   if (!file.valid()) return ErrnoStatus(errno, "open(O_TMPFILE)", kFolder);
-  if (fchmod(file.get(), S_IRUSR | S_IWUSR) != 0) {
+  if (fchmod(file.get(), kMarkedMode) != 0) {
     return ErrnoStatus(errno, "fchmod", kFolder);
   }
   if (absl::Status s = Allocate(file, size); !s.ok()) {
@@ -128,6 +129,12 @@ absl::StatusOr<NamedMemory> CheckNamedMemory(Descriptor file) {
     return ErrnoStatus(errno, "fstat", "memory received");
   }
   if (absl::Status s = Check(facts, "the memory received"); !s.ok()) return s;
+  struct stat folder;
+  if (stat(kFolder, &folder) != 0) return ErrnoStatus(errno, "stat", kFolder);
+  if (facts.st_dev != folder.st_dev) {
+    return Refused("the memory received",
+                   "does not lie in /dev/shm; send a region");
+  }
   return NamedMemory{.file = std::move(file),
                      .id = IdFrom(facts),
                      .size = static_cast<size_t>(facts.st_size)};
@@ -157,7 +164,12 @@ absl::StatusOr<std::vector<std::string>> NamesOfMemory() {
   if (folder == nullptr) return ErrnoStatus(errno, "opendir", kFolder);
   std::vector<std::string> names;
   while (const dirent* entry = readdir(folder.get())) {
-    if (entry->d_type == DT_REG) names.emplace_back(entry->d_name);
+    struct stat facts;
+    if (fstatat(dirfd(folder.get()), entry->d_name, &facts,
+                AT_SYMLINK_NOFOLLOW) == 0 &&
+        facts.st_mode == (S_IFREG | kMarkedMode) && facts.st_uid == geteuid()) {
+      names.emplace_back(entry->d_name);
+    }
   }
   return names;
 }

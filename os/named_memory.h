@@ -42,8 +42,9 @@ struct NamedMemory {
   size_t size = 0;
 };
 
-// A memory file of `size` bytes without a name, mode 0600 whatever the umask,
-// its pages taken: gone when its last descriptor and mapping are.
+// A memory file of `size` bytes without a name, its pages taken: gone when its
+// last descriptor and mapping are. Mode 01600 whatever the umask: the sticky
+// bit, which has no meaning for a file, is the mark of those made here.
 // ResourceExhausted where /dev/shm is too small.
 absl::StatusOr<Descriptor> CreateNamelessMemory(size_t size);
 
@@ -56,7 +57,8 @@ absl::Status NameMemory(const Descriptor& file, const std::string& name);
 // else, such as a symbolic link, which is never followed.
 absl::StatusOr<NamedMemory> OpenNamedMemory(const std::string& name);
 
-// The same check for a descriptor that was received. A name it may have lost.
+// The same check for a descriptor that was received, and that it lies in
+// /dev/shm. A name it may have lost.
 absl::StatusOr<NamedMemory> CheckNamedMemory(Descriptor file);
 
 // The id of an open file.
@@ -68,7 +70,9 @@ bool IsNameOf(const std::string& name, const FileId& id);
 // Takes the name away, whatever has it. NotFound where nothing does.
 absl::Status RemoveName(const std::string& name);
 
-// All names of regular files in /dev/shm.
+// The names in /dev/shm of the caller's files with the mark. None is opened: by
+// closing a file of another part of this program, such as a database, one would
+// take away the locks that it has (fcntl(F_SETLK), which belong to the process).
 absl::StatusOr<std::vector<std::string>> NamesOfMemory();
 
 // What may be locked in a file. The locks belong to the open file: to all

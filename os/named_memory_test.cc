@@ -15,10 +15,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cohort/os/descriptor.h"
+#include "cohort/os/memfd.h"
 #include "cohort/testing/child.h"
 #include "cohort/testing/gate.h"
 #include "cohort/testing/shared.h"
 #include "cohort/testing/status_matchers.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace cohort::os {
@@ -73,7 +75,30 @@ TEST_F(NamedMemoryTest, ItsPagesAreTaken) {
   struct stat facts;
   ASSERT_EQ(fstat(NewFile().get(), &facts), 0);
   EXPECT_GE(facts.st_blocks * 512, 5000);
-  EXPECT_EQ(facts.st_mode & 07777, 0600u);
+  EXPECT_EQ(facts.st_mode & 07777, 01600u);
+}
+
+TEST_F(NamedMemoryTest, NamesOfOthersAreNotListed) {
+  ASSERT_OK(NameMemory(NewFile(), Name()));
+  const auto is_listed = [&] {
+    absl::StatusOr<std::vector<std::string>> names = NamesOfMemory();
+    EXPECT_OK(names);
+    return std::count(names->begin(), names->end(), Name()) == 1;
+  };
+  EXPECT_TRUE(is_listed());
+  const std::string path = "/dev/shm/" + Name();
+  ASSERT_EQ(chmod(path.c_str(), 0600), 0);
+  EXPECT_FALSE(is_listed());
+}
+
+TEST_F(NamedMemoryTest, WhatLiesElsewhereIsRefused) {
+  const Descriptor file = NewFile();
+  ASSERT_OK_AND_ASSIGN(Descriptor twin, file.Duplicate());
+  EXPECT_OK(CheckNamedMemory(std::move(twin)));
+  ASSERT_OK_AND_ASSIGN(Descriptor memfd, CreateMemfd("elsewhere"));
+  EXPECT_THAT(CheckNamedMemory(std::move(memfd)),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       testing::HasSubstr("/dev/shm")));
 }
 
 TEST_F(NamedMemoryTest, OwnersKeepTheCleanerOutAndHimOnly) {

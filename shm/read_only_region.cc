@@ -12,10 +12,11 @@ absl::StatusOr<ReadOnlyRegion> ReadOnlyRegion::Attach(os::Descriptor memory) {
 
 absl::StatusOr<ReadOnlyRegion> ReadOnlyRegion::Attach(os::Descriptor memory,
                                                       bool foreign) {
+  os::Descriptor sent;  // Owns a name until the reader does.
   if (memory.valid() && os::IsWritable(memory)) {
     absl::StatusOr<os::Descriptor> reader = os::ReopenForReading(memory);
     if (!reader.ok()) return reader.status();
-    memory = *std::move(reader);
+    sent = std::exchange(memory, *std::move(reader));
   }
   absl::StatusOr<shm_internal::SharedRegion> attached =
       shm_internal::AttachRegion(std::move(memory), shm_internal::Access::kRead,

@@ -100,6 +100,7 @@ class RegionCrashTest : public testing::Test {
         open(Path(name).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     ASSERT_EQ(write(file.get(), bytes.data(), bytes.size()),
               static_cast<ssize_t>(bytes.size()));
+    ASSERT_EQ(fchmod(file.get(), 01600), 0);
   }
 
   // One that the test itself owns, and so its survivors do.
@@ -121,7 +122,7 @@ class RegionCrashTest : public testing::Test {
     struct stat facts;
     if (lstat(Path(Name()).c_str(), &facts) == 0) {
       EXPECT_EQ(facts.st_size, static_cast<off_t>(corpse_.size())) << "torn";
-      EXPECT_EQ(facts.st_mode & 07777, 0600u);
+      EXPECT_EQ(facts.st_mode & 07777, 01600u);
     }
     EXPECT_THAT(Region::Open(Name()), StatusIs(kNone));
     EXPECT_FALSE(Exists(Name()));

@@ -27,6 +27,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cohort/os/descriptor.h"
+#include "cohort/os/file.h"
+#include "cohort/os/memfd.h"
 #include "cohort/os/named_memory.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
@@ -249,7 +251,7 @@ TEST_F(RegionHostileTest, ModeIs0600WhateverTheUmask) {
       ASSERT_OK(*region);
       struct stat facts;
       ASSERT_EQ(fstat((*region)->descriptor().get(), &facts), 0);
-      EXPECT_EQ(facts.st_mode & 07777, 0600u) << mask;
+      EXPECT_EQ(facts.st_mode & 0777, 0600u) << mask;
     }
   }
 }
@@ -336,6 +338,53 @@ TEST_F(RegionHostileTest, AForeignFileIsPlainBytesAndNobodysHere) {
   EXPECT_TRUE(Exists());
   EXPECT_OK(Region::Unlink(Name()));
   EXPECT_FALSE(Exists());
+}
+
+// As Region sends what another program made.
+struct SentAsForeign {
+  os::Descriptor memory;
+  template <typename Archive>
+  void serialize(Archive& archive) {
+    bool foreign = true;
+    archive(memory, foreign);
+  }
+};
+
+// Memory without a name cannot pass for what has one: its size would not be
+// sealed, and its sender could cut it off.
+TEST_F(RegionHostileTest, AnonymousMemoryWithANameInItIsRefused) {
+  ASSERT_OK_AND_ASSIGN(const Region region,
+                       Region::CreateNamed(Name(), {.size = 5000}));
+  std::vector<std::byte> bytes(8192);
+  ASSERT_OK(os::ReadAt(region.descriptor(), 0, bytes));
+  ASSERT_OK_AND_ASSIGN(os::Descriptor memfd, os::CreateMemfd("hostile"));
+  ASSERT_OK(os::WriteAt(memfd, 0, bytes));
+  ASSERT_OK_AND_ASSIGN(os::Descriptor twin, memfd.Duplicate());
+  EXPECT_THAT(Region::Attach(std::move(twin)), StatusIs(kRefused));
+  // Nor for what another program made.
+  ASSERT_OK_AND_ASSIGN(Frame frame, Encode(SentAsForeign{std::move(memfd)}));
+  EXPECT_THAT(Decode<Region>(std::move(frame)), StatusIs(kRefused));
+}
+
+// Locks of fcntl(F_SETLK) end when their process closes any descriptor of the
+// file, so whoever looks at the files of others must not open them.
+TEST_F(RegionHostileTest, SweepTakesNoLocksFromTheRestOfTheProgram) {
+  MakeForeign(8192);
+  const os::Descriptor database(open(Path().c_str(), O_RDWR | O_CLOEXEC));
+  struct flock all = {};
+  all.l_type = F_WRLCK;
+  ASSERT_EQ(fcntl(database.get(), F_SETLK, &all), 0);
+  EXPECT_OK(Region::Sweep());
+  EXPECT_OK(Region::CreateNamed(Name() + ".other", {.size = 1}));
+  EXPECT_EQ(Child::Fork([&] {
+              struct flock found = {};
+              found.l_type = F_WRLCK;
+              return fcntl(database.get(), F_GETLK, &found) == 0 &&
+                             found.l_type == F_WRLCK
+                         ? 0
+                         : 1;
+            }).Wait(),
+            Exited(0));
 }
 
 TEST_F(RegionHostileTest, AnEmptyForeignFileIsNotReadyYet) {
@@ -465,6 +514,15 @@ TEST_F(RegionHostileTest, ALimitOnDescriptorsIsAStatus) {
     }
     EXPECT_TRUE(before.Check());
     EXPECT_OK(Region::Open(Name() + ".other"));
+    // The last one out has at least the number that it gives back.
+    ASSERT_OK_AND_ASSIGN(Region last, Region::CreateNamed(Name(), {.size = 1}));
+    std::vector<os::Descriptor> all;
+    for (absl::StatusOr<os::Descriptor> one = other.descriptor().Duplicate();
+         one.ok(); one = other.descriptor().Duplicate()) {
+      all.push_back(*std::move(one));
+    }
+    last = Region();
+    EXPECT_FALSE(Exists());
   });
 }
 

@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cohort/os/descriptor.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
 #include "cohort/shm/read_only_region.h"
@@ -202,6 +203,25 @@ TEST_F(RegionNamedTest, AReaderIsAnOwner) {
   EXPECT_TRUE(Exists(Name()));
   reader = ReadOnlyRegion();
   EXPECT_FALSE(Exists(Name()));
+}
+
+// Its descriptor is exchanged for one that cannot write; in between, too,
+// somebody owns the region.
+TEST_F(RegionNamedTest, AReaderThatWasSentTheOnlyHandleKeepsTheName) {
+  Shared<std::atomic<bool>> stop;
+  Child sweeper = Child::Fork([&] {
+    while (!*stop) EXPECT_OK(Region::Sweep());
+  });
+  for (int round = 0; round < 3000; ++round) {
+    ASSERT_OK_AND_ASSIGN(Region made, Region::CreateNamed(Name(), {.size = 1}));
+    ASSERT_OK_AND_ASSIGN(os::Descriptor sent, made.descriptor().Duplicate());
+    made = Region();
+    ASSERT_OK_AND_ASSIGN(const ReadOnlyRegion reader,
+                         ReadOnlyRegion::Attach(std::move(sent)));
+    ASSERT_TRUE(Exists(Name())) << round;
+  }
+  *stop = true;
+  EXPECT_EQ(sweeper.Wait(), Exited(0));
 }
 
 TEST_F(RegionNamedTest, TheLastOneOutIsTheLastHandleNotTheLastCopy) {

@@ -78,6 +78,10 @@ void Tenancy::Leave() {
   // children or with whoever was sent it, and its lock is theirs too.
   absl::StatusOr<os::NamedMemory> fresh = os::OpenNamedMemory(name_);
   file_.Reset();
+  // The number that was missing may have been the own file's.
+  if (absl::IsResourceExhausted(fresh.status())) {
+    fresh = os::OpenNamedMemory(name_);
+  }
   if (fresh.ok() && fresh->id == id_) (void)Clean(*fresh, name_);
   name_.clear();
 }
