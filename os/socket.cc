@@ -70,14 +70,23 @@ class Outgoing {
   ControlBuffer control_;
 };
 
-// Calls `take(fd)` for each descriptor that came with a message.
+// Newer than Debian 12's <sys/socket.h>.
+constexpr int kScmPidfd = 4;
+
+// Calls `take(fd)` for each descriptor that came with a message. Whoever shares
+// the socket can make the kernel add one of the sender's process, which nobody
+// here asked for.
 template <typename Take>
 void ForEachDescriptor(msghdr* header, Take take) {
   for (cmsghdr* part = CMSG_FIRSTHDR(header); part != nullptr;
        part = CMSG_NXTHDR(header, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
-      continue;
+    if (part->cmsg_level != SOL_SOCKET) continue;
+    if (part->cmsg_type == kScmPidfd) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(part), sizeof(fd));
+      Descriptor(fd).Reset();
     }
+    if (part->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) {
       int fd;

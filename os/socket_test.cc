@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <string>
@@ -77,6 +78,32 @@ TEST_F(SocketTest, UnexpectedDescriptorsAreClosed) {
   EXPECT_THAT(ReceiveMessage(there_, 8, 0, kAtOnce),
               StatusIs(absl::StatusCode::kResourceExhausted));
   EXPECT_EQ(Descriptor(dup(0)).get(), free_before);
+}
+
+// Whoever shares a socket can switch this on; the kernel then adds a descriptor
+// of the sender's process to each message.
+TEST_F(SocketTest, AProcessThatTheKernelAddsIsClosed) {
+  constexpr int kPassPidfd = 76;  // SO_PASSPIDFD: Linux 6.5
+  const int on = 1;
+  if (setsockopt(there_.get(), SOL_SOCKET, kPassPidfd, &on, sizeof(on)) != 0) {
+    GTEST_SKIP() << "this kernel does not do it";
+  }
+  const auto second_free = [] {
+    const Descriptor first(dup(0));
+    return Descriptor(dup(0)).get();
+  };
+  const int before = second_free();
+  ASSERT_THAT(SendMessage(here_, "x", {here_.get()}, kAtOnce), IsOk());
+  {
+    DescriptorBatch batch;
+    char byte;
+    size_t size = 0;
+    EXPECT_EQ(TryPeek(there_, &byte, 1, &size, &batch), PeekEnd::kDone);
+    EXPECT_EQ(batch.size(), 1u);
+  }
+  EXPECT_EQ(second_free(), before);
+  EXPECT_THAT(ReceiveMessage(there_, 64, 1, kAtOnce), IsOk());
+  EXPECT_EQ(second_free(), before);
 }
 
 TEST_F(SocketTest, AMessageLongerThanExpectedIsNotCutInSilence) {
