@@ -137,6 +137,13 @@ void WakeAll(Bell& bell) {
   Wake(bell, INT_MAX);
 }
 
+// Has the bell rung at the next change, and returns what it is at now.
+uint32_t Arm(Bell& bell) {
+  const uint32_t event = bell.event.load(std::memory_order_acquire);
+  bell.flag.exchange(1, std::memory_order_acq_rel);
+  return event;
+}
+
 }  // namespace
 
 Ring::Ring(Region region)
@@ -354,6 +361,7 @@ bool Ring::DropLeftovers(uint64_t last_stamp, Deadline deadline) const {
     }
     any = os::TryDrop(post_->out) || any;
   }
+  if (any) WakeOne(consumers.not_full);
   consumers.lock.Unlock();
   return any;
 }
@@ -422,23 +430,26 @@ void Ring::Damaged() const {
   WakeAll(shared_->consumers.not_full);
 }
 
-// Sleeps until `slice` unless the bell is rung or `ready`. Holds no lock.
+// Sleeps until `slice` unless `ready`, or the bell was rung since it was armed
+// and `event` returned. Holds no lock. Returns whether the time ended it, and
+// nothing is `ready`.
 template <typename Ready>
-void Ring::Sleep(Bell& bell, Deadline slice, Ready ready) const {
-  const uint32_t event = bell.event.load(std::memory_order_acquire);
-  bell.flag.exchange(1, std::memory_order_acq_rel);
-  if (ready()) return;
+bool Ring::Sleep(Bell& bell, uint32_t event, Deadline slice,
+                 Ready ready) const {
+  if (ready()) return false;
   os::RobustThread::Self().RefreshCpus();
   const os::FutexEnd end = os::FutexWait(bell.event, event, slice);
   bell.flag.exchange(1, std::memory_order_acq_rel);
+  if (end != os::FutexEnd::kTimedOut) return false;
+  if (!ready()) return true;
   // Changes and their wake-ups are made under one lock; if neither is held any
   // more and the bell was not rung, it never will be.
-  if (end == os::FutexEnd::kTimedOut && ready() &&
-      shared_->producers.lock.holder() == 0 &&
+  if (shared_->producers.lock.holder() == 0 &&
       shared_->consumers.lock.holder() == 0 &&
       bell.event.fetch_add(0, std::memory_order_acq_rel) == event) {
     shared_->rescues.fetch_add(1, std::memory_order_relaxed);
   }
+  return false;
 }
 
 RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline,
@@ -454,10 +465,14 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline,
     return RingEnd::kTooLarge;
   const uint64_t record = RecordSize(length);
   Shared::Producers& producers = shared_->producers;
-  Bell& not_full = shared_->consumers.not_full;
+  Shared::Consumers& consumers = shared_->consumers;
+  Bell& not_full = consumers.not_full;
   os::Slices slices(deadline);
   bool slept = false;
   uint64_t last_head = 0;
+  bool armed = false;   // Is the bell, since a try that found the socket full.
+  bool unrung = false;  // Was it, in all of the sleep for that.
+  uint32_t event = 0;   // What it was at when it was armed.
   for (;;) {
     const Acquired acquired = LockFor(producers.lock, deadline);
     if (acquired == Acquired::kTimedOut) return RingEnd::kLate;
@@ -489,6 +504,10 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline,
       Word(tail + record).store(0, std::memory_order_relaxed);
       uint64_t header = MakeHeader(length, sequence);
       if (posted) [[unlikely]] {
+        if (unrung && consumers.lock.holder() == 0 &&
+            not_full.event.fetch_add(0, std::memory_order_acq_rel) == event) {
+          shared_->rescues.fetch_add(1, std::memory_order_relaxed);
+        }
         header |= kPosted;
         Stamp(tail).store(stamp, std::memory_order_relaxed);
         CopyIn(tail, sizeof(header) + kStampSize, bytes, size);
@@ -532,8 +551,16 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline,
       }
     }
     if (deadline.Passed()) return RingEnd::kLate;
+    if (sent != os::SendEnd::kDone && !armed) {
+      // A consumer moves the head before it makes room in the socket, so only
+      // a try after the bell is armed tells that there is something to await.
+      event = Arm(not_full);
+      armed = true;
+      unrung = false;
+      continue;
+    }
     const auto freed = [&] {
-      return shared_->consumers.head.load(std::memory_order_acquire) - head;
+      return consumers.head.load(std::memory_order_acquire) - head;
     };
     const auto changed = [&] {
       return freed() != 0 ||
@@ -544,7 +571,11 @@ RingEnd Ring::Put(const void* bytes, size_t size, Deadline deadline,
     if (SpinUntil(8, 64, [&] { return freed() > used / 8; }) || changed()) {
       continue;
     }
-    Sleep(not_full, slices.Next(), changed);
+    if (!armed) event = Arm(not_full);
+    const bool in_vain = Sleep(not_full, event, slices.Next(), changed);
+    // Of too many in flight, others ring no bell.
+    unrung = in_vain && sent == os::SendEnd::kFull;
+    armed = false;
     slept = true;
   }
 }
@@ -587,10 +618,11 @@ RingEnd Ring::Get(void* to, size_t room, Larger larger, size_t* size,
         if ((state & kDamagedBit) != 0) return RingEnd::kDamaged;
         if ((state & kClosedBit) != 0) return RingEnd::kClosed;
         if (deadline.Passed()) return RingEnd::kLate;
-        Sleep(producers.not_empty, slices.Next(), [&] {
-          return seems_filled() ||
-                 producers.state.load(std::memory_order_acquire) != 0;
-        });
+        Sleep(producers.not_empty, Arm(producers.not_empty), slices.Next(),
+              [&] {
+                return seems_filled() ||
+                       producers.state.load(std::memory_order_acquire) != 0;
+              });
         slept = true;
         continue;
       }

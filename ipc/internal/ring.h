@@ -235,7 +235,7 @@ class Ring final {
   bool RepairProducers() const;
   void Damaged() const;
   template <typename Ready>
-  void Sleep(Bell& bell, Deadline slice, Ready ready) const;
+  bool Sleep(Bell& bell, uint32_t event, Deadline slice, Ready ready) const;
 
   Region region_;
   std::shared_ptr<const Post> post_;  // Null where none are carried.

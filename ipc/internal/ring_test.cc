@@ -2,6 +2,7 @@
 
 #include "cohort/ipc/internal/ring.h"
 
+#include <fcntl.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -324,6 +325,46 @@ TEST(RingTest, NoWakeUpIsLostOnTheWayIntoSleep) {
       }
       for (uint64_t n = i * 7919 % 30'011; n > 0; --n) asm volatile("");
       ASSERT_EQ(Put(ring, message, Deadline::Infinite()), RingEnd::kDone);
+    }
+  });
+  ASSERT_EQ(producer.Wait(), Exited(0));
+  ASSERT_EQ(consumer.Wait(), Exited(0));
+  EXPECT_EQ(ring.rescues(), 0u);
+}
+
+// The room that a message with a descriptor waits for is in a socket, and comes
+// a moment after its head has moved.
+TEST(RingTest, NoWakeUpIsLostWhereTheSocketIsFull) {
+  constexpr int kRounds = 3'000;
+  const absl::StatusOr<Ring> made =
+      Ring::Create({.capacity = 1 << 20, .carries_descriptors = true});
+  ASSERT_OK(made);
+  const Ring& ring = *made;
+  std::vector<os::Descriptor> files;
+  files.emplace_back(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const auto put = [&](Deadline deadline) {
+    return ring.Put("x", 1, deadline, files);
+  };
+  while (put(Deadline::Now()) == RingEnd::kDone) {
+  }
+  Shared<std::atomic<int>> rounds;
+  Child producer = Child::Fork([&] {
+    PinTo(0);
+    for (int i = 0; i < kRounds; ++i) {
+      ASSERT_EQ(put(Deadline::Infinite()), RingEnd::kDone);
+      ++*rounds;
+    }
+  });
+  Child consumer = Child::Fork([&] {
+    PinTo(1);
+    for (int i = 0; i < kRounds; ++i) {
+      for (int n = i * 37 % 4000; n > 0; --n) asm volatile("");
+      char byte;
+      size_t size = 0;
+      ASSERT_EQ(ring.Get(&byte, 1, Larger::kKeep, &size, Deadline::Now()),
+                RingEnd::kDone);
+      while (*rounds <= i) {
+      }
     }
   });
   ASSERT_EQ(producer.Wait(), Exited(0));
