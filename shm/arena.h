@@ -55,6 +55,7 @@
 #include "cohort/shm/block_ref.h"
 #include "cohort/shm/internal/arena_heap.h"
 #include "cohort/shm/region.h"
+#include "cohort/shm/sharable.h"
 #include "cohort/shm/type_tag.h"
 
 namespace cohort {
@@ -281,14 +282,20 @@ class Arena final {
   template <typename T>
   static constexpr uint64_t kObjectTag = TypeTag<T>("object in an arena");
 
+  // What is sharable (shm/sharable.h), and containers by their destructor.
   template <typename T>
   static constexpr void CheckType() {
-    static_assert(!std::is_polymorphic_v<T>,
-                  "cohort: virtual functions are found through a pointer, "
-                  "which means nothing in another process; an arena takes only "
-                  "types without them");
-    static_assert(alignof(T) <= ArenaHeap::kMaxAlignment,
-                  "cohort: an arena aligns to 4096 bytes, no more");
+    using shm_internal::Bar;
+    constexpr Bar bar = shm_internal::FindBar<T>();
+    shm_internal::CheckBar<bar == Bar::kDestructor ? Bar::kNone : bar>();
+    if constexpr (requires { typename T::allocator_type::value_type; }) {
+      using Allocator = typename T::allocator_type;
+      static_assert(
+          !std::is_same_v<Allocator,
+                          std::allocator<typename Allocator::value_type>>,
+          "cohort: this container keeps what is in it on the heap of one "
+          "process; give it an ArenaAllocator");
+    }
   }
 
   template <typename T, typename... Args>

@@ -169,11 +169,10 @@ constexpr Bar FindBar() {
 template <class T>
 concept Sharable = (shm_internal::FindBar<T>() == shm_internal::Bar::kNone);
 
-// Stops the build, with the reason, unless T can be shared.
-template <class T>
-consteval void CheckSharable() {
-  using shm_internal::Bar;
-  constexpr Bar bar = shm_internal::FindBar<T>();
+namespace shm_internal {
+
+template <Bar bar>
+consteval void CheckBar() {
   static_assert(bar != Bar::kNoObject,
                 "cohort: this is no object that memory could hold; of a length "
                 "known at run time only, take a SharedArray");
@@ -206,6 +205,14 @@ consteval void CheckSharable() {
                 "cohort: a member of this type is a pointer, a reference, a "
                 "view or something else that means nothing in another process; "
                 "share values, offsets or indices");
+}
+
+}  // namespace shm_internal
+
+// Stops the build, with the reason, unless T can be shared.
+template <class T>
+consteval void CheckSharable() {
+  shm_internal::CheckBar<shm_internal::FindBar<T>()>();
 }
 
 }  // namespace cohort
