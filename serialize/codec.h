@@ -160,8 +160,14 @@ inline void PutVarint(Frame& frame, uint64_t value) {
   }
 }
 inline void PutText(Frame& frame, std::string_view text) {
-  PutVarint(frame, text.size());
-  frame.Append(text);
+  if (text.size() < 0x80) [[likely]] {
+    char* const to = frame.Extend(1 + text.size());
+    *to = static_cast<char>(text.size());
+    if (!text.empty()) std::memcpy(to + 1, text.data(), text.size());
+  } else {
+    PutLongVarint(frame, text.size());
+    frame.Append(text);
+  }
 }
 
 // Who owns whom among the shared objects of a message. A chain of objects is
@@ -455,9 +461,10 @@ class Decoder final
   const std::type_info* wanted_ = nullptr;  // By the pointer being read.
 };
 
-// Returns `value` as a frame. InvalidArgument where it is too deep, where objects
-// own each other in a ring, or a serialize() function throws; ResourceExhausted where memory or descriptors
-// run out; whatever a save() function passed to Encoder::Fail().
+// Returns `value` as a frame. InvalidArgument where it is too deep, where
+// objects own each other in a ring, or a serialize() function throws;
+// ResourceExhausted where memory or descriptors run out; whatever a save()
+// function passed to Encoder::Fail().
 template <class T>
 absl::StatusOr<Frame> Encode(const T& value);
 
@@ -498,9 +505,10 @@ struct WireVersion {
 
 namespace serialize_internal {
 
-// Runs `write`, and takes back what it wrote if it throws.
+// Runs `write`, and takes back what it wrote if it throws. Not inlined, for the
+// sake of EncodeTo(), which is.
 template <class Write>
-absl::Status WriteOrUndo(Frame& frame, Write write) {
+[[gnu::noinline]] absl::Status WriteOrUndo(Frame& frame, Write write) {
   const size_t size = frame.size();
   const size_t descriptors = frame.descriptors().size();
   try {
@@ -780,9 +788,13 @@ void Put(E& encoder, const T& value) {
     *encoder.frame().Extend(1) = 0;
   } else if constexpr (shape == Shape::kString) {
     constexpr size_t kEach = sizeof(typename T::value_type);
-    PutVarint(encoder.frame(), value.size());
-    encoder.frame().Append(
-        {reinterpret_cast<const char*>(value.data()), value.size() * kEach});
+    const char* const bytes = reinterpret_cast<const char*>(value.data());
+    if constexpr (kEach == 1) {
+      PutText(encoder.frame(), {bytes, value.size()});
+    } else {
+      PutVarint(encoder.frame(), value.size());
+      encoder.frame().Append({bytes, value.size() * kEach});
+    }
   } else if constexpr (shape == Shape::kPath) {
     PutText(encoder.frame(), value.native());
   } else if constexpr (shape == Shape::kCord) {
@@ -926,57 +938,75 @@ void GetAlternative(D& decoder, uint64_t index, T& value,
          ...);
 }
 
-// Reads a key, and says where its bytes are.
-template <class D, class K>
-std::string_view GetKey(D& decoder, K& key) {
-  const char* const begin = decoder.reader().at();
-  if constexpr (IsFlat<K>()) {
-    Get(decoder, key);
+// Reads what a T in a container is to be constructed from: text is copied
+// straight to where it stays.
+template <class T, class D>
+auto GetArguments(D& decoder) {
+  if constexpr (std::is_same_v<T, std::string>) {
+    const size_t size = decoder.reader().ReadCount();
+    return std::tuple(decoder.reader().Take(size), size);
   } else {
-    decoder.GetKey(key);
+    std::tuple<T> value;
+    GetMovable(decoder, std::get<0>(value));
+    return value;
   }
-  return {begin, static_cast<size_t>(decoder.reader().at() - begin)};
+}
+// Likewise a key, which is a message of its own where it has tables.
+template <class T, class D>
+auto GetKeyArguments(D& decoder) {
+  if constexpr (IsFlat<T>()) {
+    return GetArguments<T>(decoder);
+  } else {
+    std::tuple<T> key;
+    decoder.GetKey(std::get<0>(key));
+    return key;
+  }
 }
 
 template <class D, class T>
 void GetEntries(D& decoder, T& values) {
   constexpr bool kMap = kShape<T> == Shape::kMap;
   using Key = std::remove_const_t<typename T::key_type>;
+  // By their bytes.
+  constexpr bool kSorted = Unordered<T> && !kIsOwner<Key>;
   values.clear();
-  std::string_view last;
+  [[maybe_unused]] std::string_view last;
   const size_t count = decoder.reader().ReadCount(kMap ? 2 : 1);
   if constexpr (requires { values.reserve(count); }) {
     values.reserve(std::min(
         count, decoder.reader().remaining() / sizeof(typename T::value_type)));
   }
   for (size_t i = 0; i < count; ++i) {
-    auto key = Key();
-    [[maybe_unused]] std::string_view bytes;
-    if constexpr (Unordered<T> && !kIsOwner<Key>) {
-      bytes = GetKey(decoder, key);
-    } else {
-      GetMovable(decoder, key);
-    }
+    [[maybe_unused]] const char* const begin = decoder.reader().at();
+    auto key = [&] {
+      if constexpr (kSorted) {
+        return GetKeyArguments<Key>(decoder);
+      } else {
+        return GetArguments<Key>(decoder);
+      }
+    }();
+    [[maybe_unused]] const char* end = decoder.reader().at();
     const size_t before = values.size();
     typename T::iterator added;
     if constexpr (kMap) {
-      auto mapped = typename T::mapped_type();
-      GetMovable(decoder, mapped);
-      if constexpr (SortsByValue<T>()) {
-        bytes = {bytes.data(),
-                 static_cast<size_t>(decoder.reader().at() - bytes.data())};
-      }
-      added =
-          values.emplace_hint(values.end(), std::move(key), std::move(mapped));
+      auto mapped = GetArguments<typename T::mapped_type>(decoder);
+      if constexpr (SortsByValue<T>()) end = decoder.reader().at();
+      added = values.emplace_hint(values.end(), std::piecewise_construct,
+                                  std::move(key), std::move(mapped));
     } else {
-      added = values.emplace_hint(values.end(), std::move(key));
+      added = std::apply(
+          [&values](auto&&... part) {
+            return values.emplace_hint(values.end(), std::move(part)...);
+          },
+          std::move(key));
     }
     if (values.size() == before) [[unlikely]]
       decoder.reader().Malformed("another key");
     if constexpr (Ordered<T>) {
       if (added != std::prev(values.end())) [[unlikely]]
         decoder.reader().Malformed("a key that is not below the one before");
-    } else if constexpr (Unordered<T> && !kIsOwner<Key>) {
+    } else if constexpr (kSorted) {
+      const std::string_view bytes(begin, static_cast<size_t>(end - begin));
       if (i != 0 && (Repeating<T> ? bytes < last : bytes <= last)) [[unlikely]]
         decoder.reader().Malformed("a key whose bytes are not below the last");
       last = bytes;
@@ -1113,6 +1143,34 @@ void Get(D& decoder, T& value) {
 
 absl::Status TrailingBytes(const Reader& reader);
 
+// Becomes a T where a T is initialized with it: StatusOr::emplace() would zero
+// the memory first.
+template <class T>
+struct FromBytes {
+  const char* bytes;
+  operator T() const {  // NOLINT: converting is what it is for.
+    T value;
+    std::memcpy(static_cast<void*>(std::addressof(value)), bytes, sizeof(T));
+    return value;
+  }
+};
+
+// Not inlined, for the sake of Decode(), which is.
+template <class T>
+[[gnu::noinline]] absl::StatusOr<T> DecodeFlat(std::string_view bytes) {
+  try {
+    Reader reader(bytes);
+    FlatDecoder decoder(reader);
+    absl::StatusOr<T> result;
+    result.emplace();
+    Get(decoder, *result);
+    if (reader.remaining() != 0) return TrailingBytes(reader);
+    return result;
+  } catch (...) {
+    return StatusOfException(absl::StatusCode::kDataLoss);
+  }
+}
+
 template <class T>
 consteval void CheckDecodable() {
   CheckEncodable<T>();
@@ -1223,8 +1281,14 @@ void Decoder::GetByCereal(T& value) {
 }
 
 template <class T>
-absl::Status EncodeTo(Frame& frame, const T& value) {
+inline absl::Status EncodeTo(Frame& frame, const T& value) {
   CheckEncodable<T>();
+  if constexpr (kEncodesAsBytes<T>) {
+    if (frame.capacity() - frame.size() >= sizeof(T)) [[likely]] {
+      serialize_internal::PutBytes(frame, std::addressof(value), 1);
+      return absl::OkStatus();
+    }
+  }
   return serialize_internal::WriteOrUndo(frame, [&] {
     if constexpr (serialize_internal::IsFlat<T>()) {
       serialize_internal::FlatEncoder encoder(frame);
@@ -1263,27 +1327,13 @@ absl::StatusOr<T> Decode(std::string_view bytes,
   if constexpr (!Encodable<T>) {
     return absl::InternalError("");
   } else if constexpr (serialize_internal::IsFlat<T>()) {
-    if constexpr (serialize_internal::IsBytes<T>()) {
+    if constexpr (kEncodesAsBytes<T> &&
+                  (std::is_aggregate_v<T> || std::is_scalar_v<T>)) {
       if (bytes.size() == sizeof(T)) [[likely]] {
-        T value;  // Not zeroed first, unlike what StatusOr::emplace() makes.
-        std::memcpy(static_cast<void*>(std::addressof(value)), bytes.data(),
-                    sizeof(T));
-        return value;
+        return serialize_internal::FromBytes<T>{bytes.data()};
       }
     }
-    try {
-      serialize_internal::Reader reader(bytes);
-      serialize_internal::FlatDecoder decoder(reader);
-      absl::StatusOr<T> result;
-      result.emplace();
-      serialize_internal::Get(decoder, *result);
-      if (reader.remaining() != 0) {
-        return serialize_internal::TrailingBytes(reader);
-      }
-      return result;
-    } catch (...) {
-      return serialize_internal::StatusOfException(absl::StatusCode::kDataLoss);
-    }
+    return serialize_internal::DecodeFlat<T>(bytes);
   } else {
     Decoder decoder(bytes, std::move(descriptors));
     try {
