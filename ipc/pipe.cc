@@ -206,9 +206,10 @@ absl::Status Pipe::Spill(Frame& message) const {
   return absl::OkStatus();
 }
 
-// The reverse. Copies: what the other side may still write to is not decoded.
-// On failure the message is as it was.
-absl::Status Pipe::Unspill(Frame& message) const {
+// The reverse, if that is the message asked for: one that stays takes no memory
+// here. Copies: what the other side may still write to is not decoded. On failure
+// the message is as it was.
+absl::Status Pipe::Unspill(Tag tag, size_t most, Frame& message) const {
   SpillRecord record;
   std::vector<os::Descriptor>& descriptors = message.descriptors();
   if (message.size() != sizeof(record) || descriptors.empty()) {
@@ -222,8 +223,16 @@ absl::Status Pipe::Unspill(Frame& message) const {
     return absl::IsResourceExhausted(region.status()) ? region.status()
                                                       : Damaged();
   }
-  if (region->size() != record.size || record.size < kTagSize) {
+  // One that has a name could be cut off while it is read.
+  if (region->size() != record.size || record.size < kTagSize ||
+      !region->name().empty()) {
     return Damaged();
+  }
+  Tag found;
+  std::memcpy(&found, region->bytes().data(), sizeof(found));
+  if (found != tag) return WrongType();
+  if (record.size - kTagSize > most) {
+    return TooLong(record.size - kTagSize, most);
   }
   Frame whole;
   try {
@@ -318,7 +327,7 @@ absl::Status Pipe::Recv(Tag tag, size_t most, Frame& message,
   // What to say to the message found; where it is refused, it is kept.
   const auto judge = [&](bool first) -> absl::Status {
     absl::Status status;
-    if (TagOf(message) == kSpillTag) status = Unspill(message);
+    if (TagOf(message) == kSpillTag) status = Unspill(tag, most, message);
     if (absl::IsDataLoss(status)) return status;
     if (status.ok() && TagOf(message) != tag) status = WrongType();
     if (status.ok() && !fits(message)) {

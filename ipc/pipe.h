@@ -124,7 +124,7 @@ class Pipe final {
   template <typename Take>
   absl::Status Await(Deadline deadline, Take take);
   absl::Status Spill(Frame& message) const;
-  absl::Status Unspill(Frame& message) const;
+  absl::Status Unspill(Tag tag, size_t most, Frame& message) const;
   bool HasKept() const;
 
   Ring in_;
@@ -293,7 +293,8 @@ class PipeEnd final {
 
   static constexpr size_t kAnySize = std::numeric_limits<size_t>::max();
   template <typename T>
-  static constexpr ipc_internal::Pipe::Tag kTagOf = TypeTag<T>("message");
+  static constexpr ipc_internal::Pipe::Tag kTagOf = TypeTag<T>("message",
+                                                               kWireVersion);
 
   explicit PipeEnd(std::unique_ptr<ipc_internal::Pipe> pipe)
       : pipe_(std::move(pipe)) {}

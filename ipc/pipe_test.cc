@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <numeric>
 #include <random>
@@ -19,7 +20,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cohort/ipc/internal/ring.h"
 #include "cohort/ipc/queue.h"
+#include "cohort/os/deadline.h"
+#include "cohort/os/descriptor.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/frame.h"
 #include "cohort/shm/region.h"
@@ -476,6 +480,44 @@ TEST_F(PipeTest, ForeignBytesAreNoEnd) {
 }
 
 // Many. -----------------------------------------------------------------------
+
+// A peer that says of memory with a name, which it could cut off at any time,
+// that a message is in it.
+TEST_F(PipeTest, AMessageInMemoryWithANameIsDamage) {
+  const std::string name =
+      "pipe_test." + std::to_string(std::random_device()());
+  Ends ends = Make();
+  ASSERT_OK_AND_ASSIGN(Frame frame, Encode(ends.left));
+  std::vector<os::Descriptor>& parts = frame.descriptors();
+  ASSERT_EQ(parts.size(), 7u);  // As save() has them: two rings, a socket.
+  ASSERT_OK_AND_ASSIGN(Region memory, Region::Attach(std::move(parts[3])));
+  const uint64_t ring_tag = memory.type_tag();
+  ASSERT_OK_AND_ASSIGN(
+      const ipc_internal::Ring out,
+      ipc_internal::Ring::Attach(std::move(memory), ring_tag,
+                                 std::move(parts[4]), std::move(parts[5])));
+  for (const bool named : {false, true}) {
+    const RegionOptions options = {.size = 4096};
+    ASSERT_OK_AND_ASSIGN(Region region, named
+                                            ? Region::CreateNamed(name, options)
+                                            : Region::Create(options));
+    constexpr uint64_t kBytes = 2;
+    std::memcpy(region.bytes().data(), &kBytes, sizeof(kBytes));
+    std::vector<os::Descriptor> one;
+    ASSERT_OK_AND_ASSIGN(os::Descriptor twin, region.descriptor().Duplicate());
+    one.push_back(std::move(twin));
+    const uint64_t record[] = {1, region.size()};
+    ASSERT_EQ(out.Put(record, sizeof(record), Deadline::Infinite(), one),
+              ipc_internal::RingEnd::kDone);
+    // What is too long is said to be without a copy, and stays.
+    EXPECT_THAT(ends.right.RecvBytes(kNow, 10),
+                StatusIs(named ? absl::StatusCode::kDataLoss
+                               : absl::StatusCode::kResourceExhausted));
+    if (!named) {
+      EXPECT_OK(ends.right.RecvBytes(kNow));
+    }
+  }
+}
 
 TEST_F(PipeTest, PingPongBetweenProcesses) {
   constexpr int kRounds = 20'000;
