@@ -62,6 +62,7 @@
 #include "cohort/os/descriptor.h"
 #include "cohort/serialize/codec.h"
 #include "cohort/serialize/encodable.h"
+#include "cohort/serialize/frame.h"
 #include "cohort/shm/region.h"
 #include "cohort/shm/type_tag.h"
 
@@ -263,7 +264,7 @@ class Queue final {
     }
   }();
   static constexpr bool kCarriesDescriptors = !kNeverOwnsDescriptors<T>;
-  static constexpr uint64_t kTag = TypeTag<T>("queue");
+  static constexpr uint64_t kTag = TypeTag<T>("queue", kWireVersion);
 
   explicit Queue(ipc_internal::Ring ring) : ring_(std::move(ring)) {}
 

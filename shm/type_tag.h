@@ -59,15 +59,18 @@ constexpr std::string_view NameWithin() {
 //   Reference:      FNV-1a, the hash of Fowler, Noll and Vo.
 
 // The tag of a T that plays `role`, such as "queue". Never 0, which means
-// memory without a type.
+// memory without a type. Where it does not stand there as its bytes, `version`
+// is that of the format in which it does, such as kWireVersion.
 template <typename T>
-constexpr uint64_t TypeTag(std::string_view role = "object") {
+constexpr uint64_t TypeTag(std::string_view role = "object",
+                           uint32_t version = 0) {
   using shm_internal::HashNumber;
   using shm_internal::HashText;
   uint64_t hash = HashText(shm_internal::kFnvBasis, role);
   hash = HashText(hash, shm_internal::NameWithin<T>());
   hash = HashNumber(hash, sizeof(T));
   hash = HashNumber(hash, alignof(T));
+  if (version != 0) hash = HashNumber(hash, version);
   return hash == 0 ? 1 : hash;
 }
 
