@@ -10,12 +10,12 @@
 //   absl::StatusOr<cohort::Block> block = arena->Allocate(4096);
 //   if (!block.ok()) return block.status();
 //   Fill(block->bytes);
-//   jobs.Put(block->ref);                   // 16 bytes; the 4096 stay where
+//   OrDie(jobs.Put(block->ref));            // 16 bytes; the 4096 stay where
 //   ...                                     // they are
-//   arena->Adopt(ref);                      // in the process that got `ref`:
+//   OrDie(arena->Adopt(ref));               // in the process that got `ref`:
 //   auto bytes = arena->Resolve(ref);       // now the block is its own
 //   Use(*bytes);
-//   arena->Free(ref);
+//   OrDie(arena->Free(ref));
 //
 // A block belongs
 //   - to the process that allocated or adopted it, and comes back when that one
@@ -288,14 +288,7 @@ class Arena final {
     using shm_internal::Bar;
     constexpr Bar bar = shm_internal::FindBar<T>();
     shm_internal::CheckBar<bar == Bar::kDestructor ? Bar::kNone : bar>();
-    if constexpr (requires { typename T::allocator_type::value_type; }) {
-      using Allocator = typename T::allocator_type;
-      static_assert(
-          !std::is_same_v<Allocator,
-                          std::allocator<typename Allocator::value_type>>,
-          "cohort: this container keeps what is in it on the heap of one "
-          "process; give it an ArenaAllocator");
-    }
+    shm_internal::CheckKeepsNothingOnHeap<T>();
   }
 
   template <typename T, typename... Args>

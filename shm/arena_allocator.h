@@ -26,13 +26,19 @@
 // nothing refers to. Nobody can mend that; but the Mutex above says `poisoned`
 // to the next one, who clears the object and makes the container anew:
 //
-//   cohort::MutexLock lock(log->mu, [&] {
-//     auto in = arena.Clear("log");             // all blocks of the old one
-//     if (in.ok()) std::construct_at(&log->lines, *in);
+//   cohort::MutexLock lock(log->mu, [&] {      // to throw leaves the poison
+//     auto in = arena.Clear("log").value();     // all blocks of the old one
+//     std::construct_at(&log->lines, in);
 //   });
 //
 // The containers of the standard library will not do, except for std::vector:
-// they keep plain pointers inside. Boost.Container has what is missing.
+// they keep plain pointers inside. Boost.Container has what is missing, strings
+// too; what is in a container allocates from the same arena:
+//
+//   using String = boost::container::basic_string<char, std::char_traits<char>,
+//                                                 cohort::ArenaAllocator<char>>;
+//   Vector<String> names(in);
+//   names.emplace_back("one", names.get_allocator());
 
 #ifndef COHORT_SHM_ARENA_ALLOCATOR_H_
 #define COHORT_SHM_ARENA_ALLOCATOR_H_
@@ -40,6 +46,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <new>
 #include <type_traits>
 
@@ -48,6 +55,37 @@
 #include "cohort/shm/offset_ptr.h"
 
 namespace cohort {
+
+namespace shm_internal {
+
+// A container that allocates from the heap of one process, or has such a one in
+// it.
+template <typename T>
+constexpr bool KeepsOnHeap() {
+  if constexpr (requires { typename T::allocator_type::value_type; }) {
+    using Allocator = typename T::allocator_type;
+    return std::is_same_v<Allocator,
+                          std::allocator<typename Allocator::value_type>> ||
+           KeepsOnHeap<typename T::value_type>();
+  } else if constexpr (requires {
+                         typename T::first_type;
+                         typename T::second_type;
+                       }) {
+    return KeepsOnHeap<std::remove_cv_t<typename T::first_type>>() ||
+           KeepsOnHeap<std::remove_cv_t<typename T::second_type>>();
+  } else {
+    return false;
+  }
+}
+
+template <typename T>
+consteval void CheckKeepsNothingOnHeap() {
+  static_assert(!KeepsOnHeap<T>(),
+                "cohort: this container keeps what is in it on the heap of one "
+                "process; give it an ArenaAllocator");
+}
+
+}  // namespace shm_internal
 
 // ArenaAllocator<T>
 //
@@ -93,7 +131,9 @@ class ArenaAllocator {  // Not final: containers derive from it.
   ArenaAllocator& operator=(const ArenaAllocator&) = default;
   template <typename U>
   ArenaAllocator(const ArenaAllocator<U>& other)  // NOLINT: as allocators do.
-      : heap_(other.heap_), object_(other.object_) {}
+      : heap_(other.heap_), object_(other.object_) {
+    shm_internal::CheckKeepsNothingOnHeap<T>();
+  }
 
   [[nodiscard]] pointer allocate(size_type count) {
     static_assert(alignof(T) <= shm_internal::ArenaHeap::kMaxAlignment);

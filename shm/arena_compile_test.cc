@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cohort/shm/arena.h"
@@ -40,6 +41,11 @@ struct Virtual {
 #endif
 #ifdef HEAP
   (void)arena.FindOrConstruct<std::string>("text");
+#endif
+#ifdef HEAP_IN_ELEMENT
+  (void)std::vector<std::pair<const int, std::string>,
+                    cohort::ArenaAllocator<std::pair<const int, std::string>>>(
+      *arena.Clear("log"));
 #endif
 #ifdef DESTRUCTOR
   (void)arena.New<Log>(*arena.Clear("log"));

@@ -7,7 +7,7 @@
 //   absl::StatusOr<cohort::Region> region = cohort::Region::Create(1 << 20);
 //   if (!region.ok()) return region.status();
 //   auto* hits = new (region->bytes().data()) std::atomic<int>(0);
-//   Process::Start({}, Count, *region);       // the child sees the same bytes
+//   auto child = cohort::Process::Start(Count, *region);  // the same bytes
 //
 //   region = cohort::Region::OpenOrCreate("hits", {.size = 4096});
 //
@@ -19,7 +19,11 @@
 // A name lives as long as an owner does: each process with a handle is one. The
 // last one out takes it away; where that one was killed, the next who asks for
 // the name, or calls Sweep(). It stands in /dev/shm as it is, so that Python's
-// SharedMemory(name) finds the same bytes.
+// SharedMemory(name) finds the same bytes. Two things to know then: behind the
+// user's bytes stands a trailer, so give numpy the shape and write nothing up to
+// Python's `size`; and Python before 3.13 takes the name away when it exits
+// (docs/design/python_interop.md), so that the next OpenOrCreate() makes another
+// region.
 //
 // For one object take `cohort::Shared<T>` (shm/shared.h), which also checks its
 // type; for a stream of values, a queue (ipc/queue.h).
