@@ -40,6 +40,6 @@ def fuzz_test(name, src, deps):
         srcs = [src],
         args = ["%s/%s" % (native.package_name(), corpus)],
         data = native.glob([corpus + "/*"]),
-        tags = ["fuzz"],
+        tags = ["fuzz", "no_tsan"],
         deps = deps + ["//testing/fuzz:main"],
     )

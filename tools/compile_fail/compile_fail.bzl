@@ -190,5 +190,7 @@ def compile_fail_test(name, src, expect, deps = [], **kwargs):
         size = kwargs.pop("size", "small"),
         expect = expect if type(expect) == "dict" else {"COMPILE_FAIL": expect},
         deps = deps,
+        # The code does not run, so sanitizers have nothing to see.
+        tags = kwargs.pop("tags", []) + ["no_asan", "no_tsan"],
         **kwargs
     )
