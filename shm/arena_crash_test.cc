@@ -12,7 +12,6 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -140,19 +139,16 @@ class ArenaCrashTest : public testing::Test {
 
   // At every instruction of the operation; and at each `recovery`-th one of what
   // comes after a first kill. Whoever looks through all slots, or all words, or
-  // asks the kernel, goes a long way in circles: each `stride`-th there. Unless
-  // all are wanted.
+  // asks the kernel, goes a long way in circles: each `stride`-th there.
   void Run(KillScenario scenario, int stride = 1, int recovery = 37) {
-    const bool full = std::getenv("COHORT_CRASH_FULL") != nullptr;
     KillScenario second = scenario;
     scenario.recover = nullptr;
-    KillReport report = KillAtEveryInstruction(
-        scenario, KillOptions{.stride = full ? 1 : stride});
+    KillReport report =
+        KillAtEveryInstruction(scenario, KillOptions{.stride = stride});
     if (second.recover != nullptr) {
       second.name += ", killed twice";
       report += KillAtEveryInstruction(
-          second, KillOptions{.first_kills = full ? 30 : 3,
-                              .stride = full ? 3 : recovery});
+          second, KillOptions{.first_kills = 3, .stride = recovery});
     }
     EXPECT_EQ(report.violations, 0) << report;
     EXPECT_GT(report.points, 10) << report;

@@ -11,7 +11,6 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -161,7 +160,7 @@ class RegionCrashTest : public testing::Test {
     // Between two system calls, which is where the world sees a difference, lie
     // more instructions than this.
     KillOptions options;
-    options.stride = getenv("COHORT_CRASH_FULL") != nullptr ? 1 : stride;
+    options.stride = stride;
     options.first_kills = 3;
     const KillReport report = KillAtEveryInstruction(scenario, options);
     EXPECT_EQ(report.violations, 0) << report;
