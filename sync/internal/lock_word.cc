@@ -69,7 +69,9 @@ Acquired LockSlow(std::atomic<uint32_t>& word, os::RobustThread& thread,
     keep = kWaiters;
     const os::FutexEnd end =
         os::FutexWait(word, seen | kWaiters, slices.Next());
-    if (end == os::FutexEnd::kTimedOut &&
+    // Who leaves when its time is over may just have been looked for in vain,
+    // and the mark been removed: then nothing was missing.
+    if (end == os::FutexEnd::kTimedOut && !deadline.Passed() &&
         (word.load(std::memory_order_relaxed) & kWaiters) == 0 && shut()) {
       rescues.fetch_add(1, std::memory_order_relaxed);
     }
