@@ -161,7 +161,7 @@ class ConditionVariableCrashTest : public testing::Test {
     CheckAllGone();
   }
 
-  void Run(KillScenario scenario, KillOptions options = {.first_kills = 6}) {
+  void Run(KillScenario scenario, KillOptions options = {.first_kills = 3}) {
     if (!scenario.setup) scenario.setup = [&] { Reset(); };
     const KillReport report = KillAtEveryInstruction(scenario, options);
     EXPECT_EQ(report.violations, 0) << report;
@@ -186,7 +186,7 @@ TEST_F(ConditionVariableCrashTest, NotifyOne) {
                }
                CheckWaiters(point, waiters, waiters > 0 ? 1 : 0);
              }},
-        {.first_kills = 4});
+        {.first_kills = 3});
   }
 }
 

@@ -192,7 +192,7 @@ class Stage {
     if (!scenario.setup) scenario.setup = [&] { Reset(); };
     // A recoverer's first lock binds its thread, so it has 500 instructions.
     const KillReport report =
-        KillAtEveryInstruction(scenario, {.first_kills = 6});
+        KillAtEveryInstruction(scenario, {.first_kills = 3});
     EXPECT_EQ(report.violations, 0) << report;
     EXPECT_GT(report.points, 10) << report;
   }

@@ -225,7 +225,7 @@ class RingCrashTest : public testing::TestWithParam<bool> {
 
   static void ExpectSurvives(KillScenario scenario, int64_t at_least = 50,
                              KillOptions options = {}) {
-    options.first_kills = 12;
+    options.first_kills = 5;
     if (posted()) {
       scenario.name += ", with descriptors";
       // The same way as without them, and some system calls, with less to
