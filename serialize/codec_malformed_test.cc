@@ -53,10 +53,14 @@ size_t g_total = 0;
 }  // namespace
 
 // Not inlined: GCC would pair the malloc() of one with the delete of another.
-[[gnu::noinline]] void* operator new(size_t size) {
+[[gnu::noinline]] void* operator new(size_t size,
+                                     const std::nothrow_t&) noexcept {
   if (size > g_largest) g_largest = size;
   g_total += size;
-  void* block = std::malloc(size == 0 ? 1 : size);
+  return std::malloc(size == 0 ? 1 : size);
+}
+[[gnu::noinline]] void* operator new(size_t size) {
+  void* block = operator new(size, std::nothrow);
   if (block == nullptr) throw std::bad_alloc();
   return block;
 }
